@@ -1,0 +1,172 @@
+// Package ledger is the append-only, hash-chained, signed history: one stream per
+// account. It owns the entries' format, their chains and signatures, and the
+// interface that every backend fulfils; the conformance suite in ledgertest says
+// what that interface means.
+//
+// It trusts the holder of the ledger key (the enclave) for what an entry says, and
+// nobody for which entry is the newest: that is the backends' matter.
+package ledger
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+
+	"github.com/passclave/passclave/wire"
+)
+
+// Entry is one link of a stream.
+type Entry struct {
+	Version    uint64        `cbor:"1,keyasint"`
+	Ledger     []byte        `cbor:"2,keyasint"` // ledger ID, 32 bytes
+	Stream     wire.StreamID `cbor:"3,keyasint"`
+	Sequence   uint64        `cbor:"4,keyasint"` // from 1
+	Previous   wire.Digest   `cbor:"5,keyasint"` // hash of the entry before; zero for the first
+	Generation uint64        `cbor:"6,keyasint"`
+	Epoch      uint64        `cbor:"7,keyasint"`
+	Head       wire.Digest   `cbor:"8,keyasint"`  // SHA-256 of the sealed account head in force
+	Request    wire.Digest   `cbor:"9,keyasint"`  // H("envelope", envelope): of the ciphertext, since a hash of the plaintext would test PINs
+	Note       []byte        `cbor:"10,keyasint"` // box of fixed size
+	Signer     SignerID      `cbor:"11,keyasint"`
+	Signature  []byte        `cbor:"12,keyasint"` // Ed25519 over the CBOR of ["entry", version, all fields above]
+}
+
+// SignerID names a ledger key: the first 8 bytes of H("ledger signer", public key).
+type SignerID [8]byte
+
+// NewSignerID returns the ID of an Ed25519 public key.
+func NewSignerID(public ed25519.PublicKey) SignerID {
+	h := wire.Hash("ledger signer", []byte(public))
+	return SignerID(h[:8])
+}
+
+func (e *Entry) message() []byte {
+	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer)
+	return h[:]
+}
+
+// Sign fills in version, signer and signature and returns the encoded entry.
+func (e *Entry) Sign(key ed25519.PrivateKey) []byte {
+	e.Version = wire.Version
+	e.Signer = NewSignerID(key.Public().(ed25519.PublicKey))
+	e.Signature = ed25519.Sign(key, e.message())
+	return wire.Marshal(e)
+}
+
+// ParseEntry decodes an entry. Its signature and its links are not checked.
+func ParseEntry(data []byte) (*Entry, error) {
+	var e Entry
+	if err := wire.Unmarshal(data, &e); err != nil {
+		return nil, wire.NewError(wire.CodeEntry, err)
+	}
+	if e.Version != wire.Version || len(e.Ledger) != 32 || e.Sequence == 0 || len(e.Signature) != ed25519.SignatureSize || len(e.Note) != NoteSize {
+		return nil, wire.Errorf(wire.CodeEntry, "field out of range")
+	}
+	return &e, nil
+}
+
+// EntryHash is what the next entry, receipts and devices name an entry by:
+// H("entry hash", encoded entry), signature and all.
+func EntryHash(encoded []byte) wire.Digest { return wire.Hash("entry hash", encoded) }
+
+// HeadOf returns the place of an encoded entry.
+func HeadOf(e *Entry, encoded []byte) wire.Head {
+	return wire.Head{Sequence: e.Sequence, Hash: EntryHash(encoded)}
+}
+
+// Verifier checks entries of one ledger with public keys alone.
+type Verifier struct {
+	Ledger  []byte // ledger ID
+	Signers map[SignerID]ed25519.PublicKey
+}
+
+// Verify decodes an entry of a stream and checks that it belongs to this ledger
+// and stream and that a known ledger key signed it. Its links are not checked.
+func (v *Verifier) Verify(stream wire.StreamID, encoded []byte) (*Entry, error) {
+	e, err := ParseEntry(encoded)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(e.Ledger, v.Ledger) || e.Stream != stream {
+		return nil, wire.Errorf(wire.CodeEntry, "entry of another ledger or stream")
+	}
+	key, ok := v.Signers[e.Signer]
+	if !ok {
+		return nil, wire.Errorf(wire.CodeEntry, "entry signed by an unknown ledger key")
+	}
+	if !ed25519.Verify(key, e.message(), e.Signature) {
+		return nil, wire.Errorf(wire.CodeEntry, "signature of entry %d", e.Sequence)
+	}
+	return e, nil
+}
+
+// VerifyChain checks entries that follow from, oldest first: signatures, links,
+// sequences without a gap, and that generation and epoch never fall. It returns
+// the entries and the head they lead to.
+func (v *Verifier) VerifyChain(stream wire.StreamID, from wire.Head, encoded [][]byte) ([]*Entry, wire.Head, error) {
+	entries := make([]*Entry, 0, len(encoded))
+	var last *Entry
+	for _, b := range encoded {
+		e, err := v.Verify(stream, b)
+		if err != nil {
+			return nil, wire.Head{}, err
+		}
+		if e.Sequence != from.Sequence+1 || e.Previous != from.Hash {
+			return nil, wire.Head{}, wire.Errorf(wire.CodeEntry, "entry %d does not follow entry %d", e.Sequence, from.Sequence)
+		}
+		if last != nil && (e.Generation < last.Generation || e.Generation == last.Generation && e.Epoch < last.Epoch) {
+			return nil, wire.Head{}, wire.Errorf(wire.CodeEntry, "entry %d goes back to an earlier epoch", e.Sequence)
+		}
+		from, last = HeadOf(e, b), e
+		entries = append(entries, e)
+	}
+	return entries, from, nil
+}
+
+// Signer is a ledger key as others know it. Keys succeed one another with the
+// versions of the KEK.
+type Signer struct {
+	Public    ed25519.PublicKey
+	Signature []byte // by the predecessor, over H("ledger successor", ledger ID, predecessor, successor); none for the first
+}
+
+// Succession derives the ledger keys of KEK versions, oldest first, and signs each
+// by its predecessor.
+func Succession(ledgerID []byte, keks [][]byte) ([]ed25519.PrivateKey, []Signer) {
+	var keys []ed25519.PrivateKey
+	var signers []Signer
+	for i, kek := range keks {
+		key := ed25519.NewKeyFromSeed(wire.LedgerSeed(kek, ledgerID))
+		s := Signer{Public: key.Public().(ed25519.PublicKey)}
+		if i > 0 {
+			s.Signature = ed25519.Sign(keys[i-1], successor(ledgerID, signers[i-1].Public, s.Public))
+		}
+		keys, signers = append(keys, key), append(signers, s)
+	}
+	return keys, signers
+}
+
+func successor(ledgerID, from, to []byte) []byte {
+	h := wire.Hash("ledger successor", ledgerID, from, to)
+	return h[:]
+}
+
+// NewVerifier checks that each signer but the first is signed by the one before,
+// and returns a verifier for all of them. That the list is this ledger's own is
+// for the caller to know: from evidence, or from what a device pinned.
+func NewVerifier(ledgerID []byte, signers []Signer) (*Verifier, error) {
+	v := &Verifier{Ledger: ledgerID, Signers: map[SignerID]ed25519.PublicKey{}}
+	for i, s := range signers {
+		if len(s.Public) != ed25519.PublicKeySize {
+			return nil, wire.Errorf(wire.CodeEntry, "ledger key %d has a wrong size", i)
+		}
+		if i > 0 && !ed25519.Verify(signers[i-1].Public, successor(ledgerID, signers[i-1].Public, s.Public), s.Signature) {
+			return nil, wire.NewError(wire.CodeEntry, fmt.Errorf("ledger key %d is not signed by its predecessor", i))
+		}
+		v.Signers[NewSignerID(s.Public)] = s.Public
+	}
+	if len(v.Signers) == 0 {
+		return nil, wire.Errorf(wire.CodeEntry, "no ledger key")
+	}
+	return v, nil
+}

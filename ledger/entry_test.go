@@ -1,0 +1,141 @@
+package ledger_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/ledger/ledgertest"
+	"github.com/passclave/passclave/wire"
+)
+
+func chain(t *testing.T, k *ledgertest.Keys, account wire.AccountID, n int) [][]byte {
+	t.Helper()
+	var out [][]byte
+	var at wire.Head
+	for range n {
+		var c *wire.Commit
+		c, at = k.Entry(account, at)
+		out = append(out, c.Append.Entry)
+	}
+	return out
+}
+
+func TestChain(t *testing.T) {
+	t.Parallel()
+	k, account := ledgertest.NewKeys(t), wire.AccountID{1}
+	stream := wire.Stream(k.LedgerID, account)
+	c := chain(t, k, account, 4)
+	entries, head, err := k.Verifier.VerifyChain(stream, wire.Head{}, c)
+	if err != nil || len(entries) != 4 || head.Sequence != 4 || head.Hash != ledger.EntryHash(c[3]) {
+		t.Fatalf("%v, %v", head, err)
+	}
+	other := chain(t, k, account, 4)
+	for name, bad := range map[string][][]byte{
+		"one left out":   {c[0], c[2], c[3]},
+		"out of order":   {c[0], c[2], c[1], c[3]},
+		"one twice":      {c[0], c[1], c[1]},
+		"other branch":   {c[0], other[1]},
+		"first left out": c[1:],
+		"other stream's": chain(t, k, wire.AccountID{2}, 1),
+		"other ledger's": chain(t, ledgertest.NewKeys(t), account, 1),
+	} {
+		if _, _, err := k.Verifier.VerifyChain(stream, wire.Head{}, bad); wire.CodeOf(err) != wire.CodeEntry {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Epochs never fall along a chain.
+func TestChainGoesBackAnEpoch(t *testing.T) {
+	t.Parallel()
+	k, account := ledgertest.NewKeys(t), wire.AccountID{1}
+	e := ledger.Entry{Ledger: k.LedgerID, Stream: wire.Stream(k.LedgerID, account), Sequence: 1, Generation: 1, Epoch: 2, Note: make([]byte, ledger.NoteSize)}
+	first := e.Sign(k.Private)
+	e.Sequence, e.Previous, e.Epoch = 2, ledger.EntryHash(first), 1
+	if _, _, err := k.Verifier.VerifyChain(e.Stream, wire.Head{}, [][]byte{first, e.Sign(k.Private)}); wire.CodeOf(err) != wire.CodeEntry {
+		t.Fatal(err)
+	}
+}
+
+// Every byte of an entry is signed, or is the signature.
+func TestEntryBitFlips(t *testing.T) {
+	t.Parallel()
+	k, account := ledgertest.NewKeys(t), wire.AccountID{1}
+	stream := wire.Stream(k.LedgerID, account)
+	entry := chain(t, k, account, 1)[0]
+	for i := range entry {
+		bad := slices.Clone(entry)
+		bad[i] ^= 1
+		if _, err := k.Verifier.Verify(stream, bad); wire.CodeOf(err) != wire.CodeEntry {
+			t.Fatalf("byte %d flipped: %v", i, err)
+		}
+	}
+}
+
+func TestSuccession(t *testing.T) {
+	t.Parallel()
+	id, one, two := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32), bytes.Repeat([]byte{3}, 32)
+	_, signers := ledger.Succession(id, [][]byte{one, two})
+	if _, err := ledger.NewVerifier(id, signers); err != nil {
+		t.Fatal(err)
+	}
+	_, stranger := ledger.Succession(id, [][]byte{two})
+	_, otherLedger := ledger.Succession(bytes.Repeat([]byte{4}, 32), [][]byte{one, two})
+	for name, bad := range map[string][]ledger.Signer{
+		"none":                       nil,
+		"unsigned successor":         {signers[0], stranger[0]},
+		"signed for another ledger":  otherLedger,
+		"successor before the first": {signers[1], signers[0]},
+	} {
+		if _, err := ledger.NewVerifier(id, bad); wire.CodeOf(err) != wire.CodeEntry {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	key, s := bytes.Repeat([]byte{1}, 32), wire.Scope{Ledger: bytes.Repeat([]byte{2}, 32), Account: wire.AccountID{3}, Generation: 1, Epoch: 1}
+	note := ledger.Note{Kind: ledger.KindWrong, Consecutive: 2, Name: "phone"}
+	e := &ledger.Entry{Ledger: s.Ledger, Sequence: 5, Generation: 1, Epoch: 1, Note: ledger.SealNote(key, s, 5, note)}
+	if got, err := ledger.OpenNote(key, s.Account, e); err != nil || *got != note || len(e.Note) != ledger.NoteSize {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	long := note
+	long.Name = string(bytes.Repeat([]byte("x"), wire.MaxDeviceName))
+	if n := len(ledger.SealNote(key, s, 5, long)); n != ledger.NoteSize {
+		t.Fatalf("the longest note has %d bytes", n)
+	}
+	for name, change := range map[string]func(*ledger.Entry){
+		"another place":      func(e *ledger.Entry) { e.Sequence++ },
+		"another epoch":      func(e *ledger.Entry) { e.Epoch++ },
+		"another generation": func(e *ledger.Entry) { e.Generation++ },
+	} {
+		moved := *e
+		change(&moved)
+		if _, err := ledger.OpenNote(key, s.Account, &moved); wire.CodeOf(err) != wire.CodeEntry {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ledger.OpenNote(key, wire.AccountID{4}, e); wire.CodeOf(err) != wire.CodeEntry {
+		t.Errorf("another account: %v", err)
+	}
+}
+
+func FuzzEntry(f *testing.F) {
+	e := ledger.Entry{Ledger: make([]byte, 32), Sequence: 1, Note: make([]byte, ledger.NoteSize)}
+	_, signers := ledger.Succession(make([]byte, 32), [][]byte{make([]byte, 32)})
+	keys, _ := ledger.Succession(make([]byte, 32), [][]byte{make([]byte, 32)})
+	f.Add(e.Sign(keys[0]))
+	v, err := ledger.NewVerifier(make([]byte, 32), signers)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := v.Verify(wire.StreamID{}, data); err == nil && !bytes.Equal(wire.Marshal(p), data) {
+			t.Fatal("accepted entry encodes to something else")
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package ledger
+
+import (
+	"context"
+
+	"github.com/passclave/passclave/wire"
+)
+
+// Ledger is what a backend offers to the enclave.
+//
+// Streams are independent of one another. Implementations are safe for concurrent
+// use, but the enclave holds one lock a stream, so that at most one call on a
+// stream is under way from one enclave.
+type Ledger interface {
+	// ReadHead returns the newest head of a stream; the zero Head is a statement
+	// that there is no such stream. hint is the newest entry as the host claims
+	// it, absent where it claims none: a backend may adopt it if it has no memory
+	// of the stream, and must refuse it with CodeRollback if it knows better.
+	// nonce makes the answer fresh for backends that sign it.
+	ReadHead(ctx context.Context, a wire.AccountID, stream wire.StreamID, nonce [32]byte, hint []byte) (SignedHead, error)
+
+	// CompareAndAppend makes c durable if c.Append.Expected is the newest head.
+	// CodeConflict: it is not, and nothing was changed. Any other error: it may
+	// have been done, and ReadHead will tell.
+	CompareAndAppend(ctx context.Context, c *wire.Commit) (Receipt, error)
+}
+
+// SignedHead is a backend's word for the newest head of a stream.
+type SignedHead struct {
+	Head      wire.Head
+	Freshness string // wire.FreshnessLocal
+}
+
+// Receipt is a backend's word that an entry was appended. The enclave compares
+// it with the entry it sent before it lets an answer out.
+type Receipt struct {
+	Head wire.Head
+}
