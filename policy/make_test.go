@@ -1,0 +1,154 @@
+package policy
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/wire"
+)
+
+func TestForDevelopment(t *testing.T) {
+	t.Parallel()
+	root := wire.Digest(fill(0x51, 32))
+	s := newScene()
+	s.c.Simulated, s.c.Root = true, root
+	s.p = ForDevelopment(root, s.c.ConfigurationHash, s.c.Configuration.Ledger)
+	if got := mustParse(t, s.p.Encode()); !reflect.DeepEqual(got, s.p) {
+		t.Errorf("parses to another policy:\n%s", got.Encode())
+	}
+	if got := s.refused(t); got != nil {
+		t.Fatalf("refused %v", got)
+	}
+	s.c.Measurement = fill(9, 48) // a rebuilt enclave
+	if got := s.refused(t); got != nil {
+		t.Errorf("rebuilt: refused %v", got)
+	}
+	var waived []Field
+	for _, w := range s.p.waived() {
+		waived = append(waived, w.field)
+	}
+	if !slices.Equal(waived, []Field{FieldExpires, FieldTCB, FieldTCB, FieldMeasurement}) {
+		t.Errorf("waives %v", waived)
+	}
+	s.c.Root[0] ^= 1
+	if got := s.refused(t); !slices.Equal(got, []Field{FieldSimulation}) {
+		t.Errorf("other root: refused %v", got)
+	}
+}
+
+func TestFromEvidence(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*attestation.Claims){
+		"hardware":   func(c *attestation.Claims) {},
+		"simulation": func(c *attestation.Claims) { c.Simulated = true },
+		"ACI":        func(c *attestation.Claims) { c.HostData = fill(0xcc, 32) },
+		"old launch": func(c *attestation.Claims) { c.LaunchTCB.SNP-- },
+		"no smt":     func(c *attestation.Claims) { c.SMT = false },
+	} {
+		s := newScene()
+		change(s.c)
+		s.p = FromEvidence(s.c)
+		if got := mustParse(t, s.p.Encode()); !reflect.DeepEqual(got, s.p) {
+			t.Errorf("%s: parses to another policy:\n%s", name, got.Encode())
+		}
+		if got := s.refused(t); got != nil {
+			t.Errorf("%s: refused %v", name, got)
+		}
+		if got := s.p.waived(); len(got) != 1 || got[0].field != FieldExpires {
+			t.Errorf("%s: waives %v", name, got)
+		}
+	}
+}
+
+// What is different from the evidence that a policy was made from is refused, field
+// by field: all but the expiry and the chip, which are left to the person.
+func TestFromEvidenceIsStrict(t *testing.T) {
+	t.Parallel()
+	for _, a := range attacks {
+		s := newScene()
+		a.wrong(s)
+		if s.p == nil || !reflect.DeepEqual(s.p, testPolicy()) {
+			continue // an attack on the policy
+		}
+		s.p = FromEvidence(testClaims())
+		var want []Field
+		for _, f := range a.want {
+			if f != FieldExpires && f != FieldChipIDs {
+				want = append(want, f)
+			}
+		}
+		if got := s.refused(t); !slices.Equal(got, want) {
+			t.Errorf("%s: refused %v, want %v", a.name, got, want)
+		}
+	}
+}
+
+// Dangers in evidence are not taken over into a policy.
+func TestFromDangerousEvidence(t *testing.T) {
+	t.Parallel()
+	for f, change := range map[Field]func(*attestation.Claims){
+		FieldDebug:     func(c *attestation.Claims) { c.Debug = true },
+		FieldMigration: func(c *attestation.Claims) { c.Migration = true },
+		FieldVMPL:      func(c *attestation.Claims) { c.VMPL = 0xffffffff },
+		FieldArgon2id:  func(c *attestation.Claims) { c.Configuration.PIN.Argon2id.MemoryKiB = 8 },
+		FieldPlatforms: func(c *attestation.Claims) { c.Platform = "other" },
+		FieldConfig:    func(c *attestation.Claims) { c.Configuration = nil },
+	} {
+		s := newScene()
+		change(s.c)
+		s.p = FromEvidence(s.c)
+		want := []Field{f}
+		switch f {
+		case FieldPlatforms: // no whole policy can name it
+			want = []Field{FieldPolicy}
+		case FieldConfig:
+			want = []Field{FieldConfig, FieldArgon2id}
+		}
+		if got := s.refused(t); !slices.Equal(got, want) {
+			t.Errorf("%s: refused %v", f, got)
+		}
+	}
+}
+
+func TestRoots(t *testing.T) {
+	t.Parallel()
+	p := testPolicy()
+	if got := p.Roots(); !slices.Equal(got.Simulation, []wire.Digest{wire.Digest(fill(0x51, 32))}) {
+		t.Errorf("%v", got)
+	}
+	p.Simulation.Roots = append(p.Simulation.Roots, Hex{1}, nil)
+	if got := p.Roots(); len(got.Simulation) != 1 {
+		t.Errorf("roots of a wrong size: %v", got)
+	}
+	p.Simulation = nil
+	if got := p.Roots(); got.Simulation != nil {
+		t.Errorf("no simulation: %v", got)
+	}
+}
+
+// docs/policy.md: its example is whole and canonical, and its table has every field.
+func TestDocumentation(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllSubmatch(doc, -1)
+	if len(examples) == 0 {
+		t.Fatal("no example")
+	}
+	if p := mustParse(t, examples[0][1]); !bytes.Equal(p.Encode(), examples[0][1]) {
+		t.Errorf("the example in canonical form:\n%s", p.Encode())
+	}
+	for _, f := range append(allFields, FieldPolicy, FieldName, FieldReleases) {
+		if !strings.Contains(string(doc), "| `"+string(f)+"` |") {
+			t.Errorf("no row for %s", f)
+		}
+	}
+}

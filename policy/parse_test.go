@@ -1,0 +1,334 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/passclave/passclave/attestation"
+)
+
+// render writes JSON with each member as member gives it; an empty text leaves it out.
+func render(v any, path string, member func(path, name, value string) string) string {
+	switch v := v.(type) {
+	case map[string]any:
+		var out []string
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			inside := strings.TrimPrefix(path+"."+name, ".")
+			if m := member(inside, name, render(v[name], inside, member)); m != "" {
+				out = append(out, m)
+			}
+		}
+		return "{" + strings.Join(out, ",") + "}"
+	case []any:
+		var out []string
+		for i, x := range v {
+			out = append(out, render(x, fmt.Sprintf("%s[%d]", path, i), member))
+		}
+		return "[" + strings.Join(out, ",") + "]"
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func plain(name, value string) string { return fmt.Sprintf("%q: %s", name, value) }
+
+// variants are whole policies: one that demands everything, two releases, and one
+// with every waiver.
+func variants() map[string]*TrustPolicy {
+	waived := testPolicy()
+	s := &scene{p: waived}
+	for _, w := range waivers {
+		w.waive(s)
+	}
+	return map[string]*TrustPolicy{"strict": testPolicy(), "two releases": twoReleases(), "waived": waived}
+}
+
+// tree returns the members of a policy's file and their paths.
+func tree(t *testing.T, p *TrustPolicy) (any, []string) {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(p.Encode(), &v); err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	render(v, "", func(path, name, value string) string {
+		paths = append(paths, path)
+		return plain(name, value)
+	})
+	return v, paths
+}
+
+func refusedAs(t *testing.T, text, member string, reason Reason) {
+	t.Helper()
+	p, err := Parse([]byte(text))
+	if p != nil || !errors.Is(err, &Error{Member: member, Reason: reason}) {
+		t.Errorf("want %s of %q, got %v in\n%s", reason, member, err, text)
+	}
+}
+
+func TestMissingMembers(t *testing.T) {
+	t.Parallel()
+	for name, p := range variants() {
+		v, paths := tree(t, p)
+		for _, gone := range paths {
+			text := render(v, "", func(path, name, value string) string {
+				if path == gone {
+					return ""
+				}
+				return plain(name, value)
+			})
+			switch {
+			case gone == "simulation" || gone == "chip_ids":
+				if _, err := Parse([]byte(text)); err != nil {
+					t.Errorf("%s without %s: %v", name, gone, err)
+				}
+			case strings.HasSuffix(gone, ".waived"):
+				if _, err := Parse([]byte(text)); err == nil {
+					t.Errorf("%s without %s parses", name, gone)
+				}
+			default:
+				refusedAs(t, text, gone, ReasonMissing)
+			}
+		}
+	}
+}
+
+func TestMembersMadeWrong(t *testing.T) {
+	t.Parallel()
+	for _, p := range variants() {
+		v, paths := tree(t, p)
+		for _, at := range paths {
+			edit := func(change func(name, value string) string) string {
+				return render(v, "", func(path, name, value string) string {
+					if path == at {
+						return change(name, value)
+					}
+					return plain(name, value)
+				})
+			}
+			parent := strings.TrimSuffix(at, at[strings.LastIndex(at, ".")+1:])
+			refusedAs(t, edit(func(name, value string) string { return plain(name, value) + "," + plain(name, value) }), at, ReasonDuplicate)
+			refusedAs(t, edit(func(name, value string) string { return plain(name, value) + "," + plain(name, "1") }), at, ReasonDuplicate)
+			refusedAs(t, edit(func(name, value string) string { return plain(name, value) + "," + plain("extra", "1") }), parent+"extra", ReasonUnknown)
+			refusedAs(t, edit(func(name, value string) string { return plain(name, "null") }), at, ReasonValue)
+			if !strings.HasSuffix(at, ".waived") {
+				upper := strings.ToUpper(at[len(parent):])
+				refusedAs(t, edit(func(name, value string) string { return plain(upper, value) }), parent+upper, ReasonUnknown)
+				refusedAs(t, edit(func(name, value string) string { return plain(name, value) + "," + plain(upper, value) }), parent+upper, ReasonUnknown)
+			}
+			for _, wrong := range []string{"true", "-1", "1.5", "1e1", `"` + strings.Repeat("f", 30) + `"`, "[]", "[[]]", "{}"} {
+				if at == "name" && wrong[0] == '"' || strings.HasSuffix(at, ".name") && wrong[0] == '"' || strings.HasSuffix(at, ".waived") && wrong[0] == '"' {
+					continue // a name like any other
+				}
+				if _, err := Parse([]byte(edit(func(name, value string) string { return plain(name, wrong) }))); err == nil {
+					t.Errorf("%s: %s parses", at, wrong)
+				}
+			}
+		}
+	}
+}
+
+func TestNotOneValue(t *testing.T) {
+	t.Parallel()
+	whole := string(testPolicy().Encode())
+	for name, x := range map[string]struct {
+		text   string
+		member string
+		reason Reason
+	}{
+		"nothing":        {"", "", ReasonSyntax},
+		"space":          {" \n", "", ReasonSyntax},
+		"null":           {"null", "", ReasonValue},
+		"array":          {"[]", "", ReasonValue},
+		"empty object":   {"{}", "version", ReasonMissing},
+		"cut":            {whole[:len(whole)-3], "", ReasonSyntax},
+		"more":           {whole + "{}", "", ReasonSyntax},
+		"rest":           {whole + "]", "", ReasonSyntax},
+		"comma":          {`{"version":1,}`, "", ReasonSyntax},
+		"wrong end":      {`{"version":1]`, "", ReasonSyntax},
+		"not UTF-8":      {strings.Replace(whole, "test", "\xff", 1), "", ReasonSyntax},
+		"too large":      {whole + strings.Repeat(" ", maxFile), "", ReasonSize},
+		"nested too far": {`{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "a[0][0][0][0][0][0][0]", ReasonSyntax},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refusedAs(t, x.text, x.member, x.reason)
+		})
+	}
+}
+
+// Values that have the right type and that no policy may have.
+func TestValues(t *testing.T) {
+	t.Parallel()
+	for i, x := range []struct {
+		member string
+		wrong  func(*TrustPolicy)
+	}{
+		{"version", func(p *TrustPolicy) { p.Version = 2 }},
+		{"version", func(p *TrustPolicy) { p.Version = 0 }},
+		{"name", func(p *TrustPolicy) { p.Name = "" }},
+		{"name", func(p *TrustPolicy) { p.Name = "\x1b[2J" }},
+		{"name", func(p *TrustPolicy) { p.Name = strings.Repeat("a", 129) }},
+		{"expires", func(p *TrustPolicy) { p.Expires.Want = time.Time{} }},
+		{"expires", func(p *TrustPolicy) { p.Expires.Want = time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC) }},
+		{"expires", func(p *TrustPolicy) { p.Expires.Want = p.Expires.Want.Add(time.Millisecond) }},
+		{"expires", func(p *TrustPolicy) { p.Expires.Waived = "no reason" }},
+		{"expires", func(p *TrustPolicy) { p.Expires.Waived = strings.Repeat("a", 33) }},
+		{"platforms", func(p *TrustPolicy) { p.Platforms = []attestation.Platform{} }},
+		{"platforms[1]", func(p *TrustPolicy) { p.Platforms = append(p.Platforms, "tdx") }},
+		{"platforms[1]", func(p *TrustPolicy) { p.Platforms = append(p.Platforms, p.Platforms[0]) }},
+		{"simulation.roots", func(p *TrustPolicy) { p.Simulation.Roots = []Hex{} }},
+		{"simulation.roots[0]", func(p *TrustPolicy) { p.Simulation.Roots[0] = Hex{1} }},
+		{"simulation.roots[1]", func(p *TrustPolicy) { p.Simulation.Roots = append(p.Simulation.Roots, p.Simulation.Roots[0]) }},
+		{"products", func(p *TrustPolicy) { p.Products = []Product{} }},
+		{"products[0].name", func(p *TrustPolicy) { p.Products[0].Name = "Rome" }},
+		{"products[1].name", func(p *TrustPolicy) { p.Products = append(p.Products, p.Products[0]) }},
+		{"products[0].minimum_tcb", func(p *TrustPolicy) { p.Products[0].MinimumTCB.Waived = "A" }},
+		{"chip_ids[0]", func(p *TrustPolicy) { p.ChipIDs[0] = Hex{1} }},
+		{"chip_ids[1]", func(p *TrustPolicy) { p.ChipIDs[1] = p.ChipIDs[0] }},
+		{"chip_ids[1]", func(p *TrustPolicy) { p.ChipIDs[1] = make(Hex, 64) }},
+		{"releases", func(p *TrustPolicy) { p.Releases = []Release{} }},
+		{"releases[0].name", func(p *TrustPolicy) { p.Releases[0].Name = "" }},
+		{"releases[1].name", func(p *TrustPolicy) { p.Releases = append(p.Releases, p.Releases[0]) }},
+		{"releases[0].measurement", func(p *TrustPolicy) { p.Releases[0].Measurement.Want = Hex{} }},
+		{"releases[0].measurement", func(p *TrustPolicy) { p.Releases[0].Measurement.Want = make(Hex, 32) }},
+		{"releases[0].configuration", func(p *TrustPolicy) { p.Releases[0].Configuration.Want = Hex{} }},
+		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = "" }},
+		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = "any" }},
+		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = "00" }},
+		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = strings.Repeat("AA", 32) }},
+		{"ledger.id", func(p *TrustPolicy) { p.Ledger.ID.Want = Hex{} }},
+		{"ledger.genesis", func(p *TrustPolicy) { p.Ledger.Genesis = Hex{} }},
+		{"ledger.number", func(p *TrustPolicy) { p.Ledger.Number = 0 }},
+		{"ledger.backends", func(p *TrustPolicy) { p.Ledger.Backends = []string{} }},
+		{"ledger.backends[0]", func(p *TrustPolicy) { p.Ledger.Backends[0] = "azure" }},
+		{"debug", func(p *TrustPolicy) { p.Debug.Want = Allowed }},
+		{"debug", func(p *TrustPolicy) { p.Debug.Want = "" }},
+		{"migration", func(p *TrustPolicy) { p.Migration.Want = Allowed }},
+		{"smt", func(p *TrustPolicy) { p.SMT = "" }},
+		{"maximum_vmpl", func(p *TrustPolicy) { p.MaximumVMPL = 4 }},
+		{"minimum_argon2id", func(p *TrustPolicy) { p.MinimumArgon2id.Want.Time = 0 }},
+		{"minimum_argon2id", func(p *TrustPolicy) { p.MinimumArgon2id.Want.MemoryKiB = 7 }},
+	} {
+		p := testPolicy()
+		x.wrong(p)
+		t.Run(fmt.Sprint(i, " ", x.member), func(t *testing.T) {
+			t.Parallel()
+			refusedAs(t, string(p.Encode()), x.member, ReasonValue)
+			if problem := p.check(); problem == nil || problem.Member != x.member {
+				t.Errorf("made in code: %v", problem)
+			}
+		})
+	}
+}
+
+func TestTexts(t *testing.T) {
+	t.Parallel()
+	whole := string(testPolicy().Encode())
+	for _, x := range []struct{ old, wrong, member string }{
+		{"3e3e", "3E3E", "releases[0].measurement"},
+		{"3e3e", "3e3", "releases[0].measurement"},
+		{"3e3e", "zz3e", "releases[0].measurement"},
+		{"2026-11-23T13:00:00Z", "2026-11-23", "expires"},
+		{"2026-11-23T13:00:00Z", "never", "expires"},
+		{"2026-11-23T13:00:00Z", "2026-11-23T13:00:00.5Z", "expires"},
+		{"2026-11-23T13:00:00Z", "9999-12-31T23:59:59-23:59", "expires"},
+		{`"chip_ids": [`, `"chip_ids": [], "": [`, ""},
+	} {
+		reason := ReasonValue
+		if x.member == "" {
+			reason = ReasonUnknown
+		}
+		refusedAs(t, strings.Replace(whole, x.old, x.wrong, 1), x.member, reason)
+	}
+	p := testPolicy()
+	p.ChipIDs = nil
+	refusedAs(t, strings.Replace(string(p.Encode()), `"smt"`, `"chip_ids": [], "smt"`, 1), "chip_ids", ReasonValue)
+	// An empty reason would demand firmware of level zero: nothing, and by no name.
+	tcb := testPolicy()
+	tcb.Products[0].MinimumTCB = Waive[attestation.TCB]("test")
+	for _, word := range []string{"", "Two words", "ü", strings.Repeat("a", 33)} {
+		refusedAs(t, strings.Replace(whole, `"debug": "forbidden"`, `"debug": {"waived": "`+word+`"}`, 1), "debug", ReasonValue)
+		refusedAs(t, strings.Replace(string(tcb.Encode()), `"waived": "test"`, `"waived": "`+word+`"`, 1), "products[0].minimum_tcb", ReasonValue)
+	}
+}
+
+func TestFreeFormatting(t *testing.T) {
+	t.Parallel()
+	for name, p := range variants() {
+		v, _ := tree(t, p)
+		sorted := render(v, "", func(_, name, value string) string { return "\n\t" + plain(name, value) + " " })
+		if got := mustParse(t, []byte(sorted)); !reflect.DeepEqual(got, p) {
+			t.Errorf("%s: other order and spacing gives another policy:\n%s", name, got.Encode())
+		}
+	}
+	offset := strings.Replace(string(testPolicy().Encode()), "2026-11-23T13:00:00Z", "2026-11-23T14:00:00+01:00", 1)
+	if got := mustParse(t, []byte(offset)); !reflect.DeepEqual(got, testPolicy()) {
+		t.Error("a time with an offset is another time")
+	}
+}
+
+// Values at the limits of their ranges.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for i, change := range []func(*TrustPolicy){
+		func(p *TrustPolicy) { p.Name = strings.Repeat("a", maxName) },
+		func(p *TrustPolicy) { p.Debug = Waive[Permission]("az09-" + strings.Repeat("z", maxWord-5)) },
+		func(p *TrustPolicy) { p.MinimumArgon2id.Want = Argon2id{MemoryKiB: 8, Time: 1} },
+		func(p *TrustPolicy) { p.MaximumVMPL = 3 },
+	} {
+		p := testPolicy()
+		change(p)
+		if got := mustParse(t, p.Encode()); !reflect.DeepEqual(got, p) {
+			t.Errorf("case %d parses to another policy", i)
+		}
+	}
+	for _, x := range []time.Time{time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
+		p := testPolicy()
+		p.Expires.Want = x
+		if got := mustParse(t, p.Encode()); !reflect.DeepEqual(got, p) {
+			t.Errorf("%s is another time", x)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for name, p := range variants() {
+		if _, err := Parse(p.Encode()); err != nil {
+			f.Fatalf("seed %s: %v", name, err)
+		}
+		f.Add(p.Encode())
+	}
+	f.Add([]byte(`{"version":1,"version":1}`))
+	f.Add([]byte(`{"debug":{"waived":"a","waived":"b"}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Parse(data)
+		if err != nil {
+			var e *Error
+			if p != nil || !errors.As(err, &e) || e.Error() == "" {
+				t.Fatalf("refused with %T", err)
+			}
+			return
+		}
+		again := mustParse(t, p.Encode())
+		if !reflect.DeepEqual(again, p) || string(again.Encode()) != string(p.Encode()) {
+			t.Fatalf("encodes to another policy:\n%s", p.Encode())
+		}
+		if Diff(p, again) != nil {
+			t.Fatal("differs from itself")
+		}
+		if Accept(nil, p, "client", testNow) == nil {
+			t.Fatal("accepts without claims")
+		}
+	})
+}

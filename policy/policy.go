@@ -1,0 +1,141 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/wire"
+)
+
+// Version is the only version of the file's format.
+const Version = 1
+
+// TrustPolicy decides which genuine evidence is accepted. Its zero value refuses
+// everything. [Parse] reads one, [TrustPolicy.Encode] writes it.
+type TrustPolicy struct {
+	Version         int                    `json:"version"` // Version
+	Name            string                 `json:"name"`    // for people
+	Expires         Rule[time.Time]        `json:"expires"` // UTC, whole seconds; refused from then on
+	Platforms       []attestation.Platform `json:"platforms"`
+	Simulation      *Simulation            `json:"simulation,omitempty"` // nil: simulated evidence is refused
+	Products        []Product              `json:"products"`
+	ChipIDs         []Hex                  `json:"chip_ids,omitempty"` // 64 bytes each; nil: every genuine chip of Products
+	Releases        []Release              `json:"releases"`           // one, or two while an update lasts
+	Ledger          Ledger                 `json:"ledger"`
+	MinimumGuestSVN uint32                 `json:"minimum_guest_svn"`
+	Debug           Rule[Permission]       `json:"debug"`     // Forbidden, or waived
+	Migration       Rule[Permission]       `json:"migration"` // Forbidden, or waived
+	SMT             Permission             `json:"smt"`
+	MaximumVMPL     uint32                 `json:"maximum_vmpl"` // 0 to 3; 0 is the most privileged
+	MinimumArgon2id Rule[Argon2id]         `json:"minimum_argon2id"`
+}
+
+// Rule demands a value, or waives it for a reason. In JSON it is the value, or
+// {"waived": "reason"}.
+type Rule[T any] struct {
+	Want   T
+	Waived string // a word of a-z, 0-9 and "-"; empty: Want is demanded
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (r Rule[T]) MarshalJSON() ([]byte, error) {
+	if r.Waived != "" {
+		return json.Marshal(map[string]string{"waived": r.Waived})
+	}
+	return json.Marshal(r.Want)
+}
+
+// Require demands a value.
+func Require[T any](v T) Rule[T] { return Rule[T]{Want: v} }
+
+// Waive does without a value, and says why.
+func Waive[T any](reason string) Rule[T] { return Rule[T]{Waived: reason} }
+
+// Hex is a byte string that the file carries in lower-case hexadecimal.
+type Hex []byte
+
+func (h Hex) String() string { return hex.EncodeToString(h) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h Hex) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// Simulation names the roots of simulated hardware that are accepted. Such evidence
+// protects against nobody who can read the machine's memory.
+type Simulation struct {
+	Roots []Hex `json:"roots"` // SHA-256 of each root certificate's DER
+}
+
+// Product is a product line of processors with the least firmware it must run.
+// Security version numbers of two product lines cannot be compared.
+type Product struct {
+	Name       string                `json:"name"`        // "Milan", "Genoa"
+	MinimumTCB Rule[attestation.TCB] `json:"minimum_tcb"` // none of a report's four TCBs may lie under it
+}
+
+// Release is one build of the enclave with the measured configuration it runs
+// under. Evidence must fit one release whole: the binary of one with the
+// configuration of another is refused.
+type Release struct {
+	Name          string       `json:"name"`
+	Measurement   Rule[Hex]    `json:"measurement"`   // SEV-SNP MEASUREMENT, 48 bytes
+	Configuration Rule[Hex]    `json:"configuration"` // SHA-256 of the measured configuration's file
+	HostData      Rule[string] `json:"host_data"`     // HostDataConfiguration, or 32 bytes in hexadecimal
+}
+
+// HostDataConfiguration as a release's host data demands that HOST_DATA be the hash
+// of the measured configuration. Where a launch policy measures the configuration
+// (ACI: the CCE policy), the release has the hash of that policy instead.
+const HostDataConfiguration = "configuration"
+
+// Ledger names the one ledger that is accepted.
+type Ledger struct {
+	ID       Rule[Hex] `json:"id"`       // 32 bytes
+	Genesis  Hex       `json:"genesis"`  // 32 bytes; zero for the local backend
+	Number   uint64    `json:"number"`   // counts geneses from 1
+	Backends []string  `json:"backends"` // wire.BackendLocal: it must be named to be accepted
+}
+
+// Permission is a word of the file.
+type Permission string
+
+const (
+	Forbidden Permission = "forbidden"
+	Allowed   Permission = "allowed"
+)
+
+// Argon2id is the least cost of stretching a PIN (RFC 9106). Parallelism is not
+// bounded: it changes who computes, not how much.
+type Argon2id struct {
+	MemoryKiB uint32 `json:"memory_kib"`
+	Time      uint32 `json:"time"`
+}
+
+// ProductionArgon2id is what a policy demands where nothing speaks against it.
+var ProductionArgon2id = Argon2id{MemoryKiB: 64 << 10, Time: 3}
+
+// Encode returns the file in its canonical form: members in order, two spaces of
+// indentation, one newline at the end. It does not check p.
+func (p *TrustPolicy) Encode() []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(p); err != nil {
+		panic(err) // only a time past the year 9999 cannot be written, and no file holds one
+	}
+	return b.Bytes()
+}
+
+// What this version can judge. Naming anything else in a policy is refused, so that
+// it is never taken for a check.
+var (
+	knownPlatforms = []attestation.Platform{attestation.PlatformSEVSNP}
+	knownProducts  = []string{"Milan", "Genoa"}
+	knownBackends  = []string{wire.BackendLocal}
+)
+
+func (a Argon2id) String() string { return fmt.Sprintf("%d KiB, t=%d", a.MemoryKiB, a.Time) }

@@ -1,0 +1,86 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/wire"
+)
+
+// Warning is something that a person should know although the evidence is genuine,
+// and perhaps accepted.
+type Warning struct {
+	Field Field  `json:"field"`
+	Text  string `json:"text"`
+}
+
+func (w Warning) String() string { return w.Text }
+
+// Warnings names what is simulated, what the policy waives, what is dangerous in
+// the evidence and what is weak in the policy, in the order of [Explain]. Either
+// may be nil. It decides nothing.
+func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
+	var out []Warning
+	warn := func(f Field, format string, args ...any) {
+		out = append(out, Warning{f, fmt.Sprintf(format, args...)})
+	}
+	if c != nil && c.Simulated {
+		warn(FieldSimulation, "SIMULATION: this evidence protects against nobody with access to the machine")
+	}
+	if p != nil {
+		for _, w := range p.waived() {
+			warn(w.field, "%s waived: %s", w.where, w.reason)
+		}
+	}
+	if c != nil && c.Debug {
+		warn(FieldDebug, "DEBUG: the host can read and write this enclave's memory")
+	}
+	if c != nil && c.Migration {
+		warn(FieldMigration, "MIGRATION: an agent may take this enclave, and read it")
+	}
+	if p == nil {
+		return out
+	}
+	if slices.Contains(p.Ledger.Backends, wire.BackendLocal) {
+		warn(FieldBackends, "freshness local: after a restart only your devices can tell that the service shows old state")
+	}
+	a, least := p.MinimumArgon2id, ProductionArgon2id
+	if a.Waived == "" && (a.Want.MemoryKiB < least.MemoryKiB || a.Want.Time < least.Time) {
+		warn(FieldArgon2id, "minimum_argon2id of %s is below %s", a.Want, least)
+	}
+	return out
+}
+
+type waiver struct {
+	field         Field
+	where, reason string
+}
+
+// waived lists what the policy waives, in the order of [Explain].
+func (p *TrustPolicy) waived() []waiver {
+	var out []waiver
+	add := func(f Field, of, reason string) {
+		if reason != "" {
+			out = append(out, waiver{f, string(f) + of, reason})
+		}
+	}
+	add(FieldExpires, "", p.Expires.Waived)
+	for _, q := range p.Products {
+		add(FieldTCB, " of "+q.Name, q.MinimumTCB.Waived)
+	}
+	for _, r := range p.Releases {
+		of := ""
+		if len(p.Releases) > 1 {
+			of = " of " + r.Name
+		}
+		add(FieldMeasurement, of, r.Measurement.Waived)
+		add(FieldConfig, of, r.Configuration.Waived)
+		add(FieldHostData, of, r.HostData.Waived)
+	}
+	add(FieldLedgerID, "", p.Ledger.ID.Waived)
+	add(FieldDebug, "", p.Debug.Waived)
+	add(FieldMigration, "", p.Migration.Waived)
+	add(FieldArgon2id, "", p.MinimumArgon2id.Waived)
+	return out
+}
