@@ -1,0 +1,132 @@
+package broker
+
+import (
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/keyrelease/azure"
+)
+
+const maxCertificates = 8 // of one body; a chain has three
+
+var (
+	errEvidenceShape = errors.New("not the documented body of an attest request")
+	errGenuine       = errors.New("the evidence is not genuine")
+	errPurpose       = errors.New("evidence of another purpose than release")
+)
+
+func badEvidence(err error) *refusal {
+	return refuse(http.StatusBadRequest, "InvalidParameter", err.Error()).because(err)
+}
+
+// attestSNP turns genuine SEV-SNP evidence of purpose "release" into a token. It
+// asks only whether evidence is genuine: what may have a key is the release
+// policy's part.
+func (b *Broker) attestSNP(r *request) (any, error) {
+	if _, err := r.apiVersion(); err != nil {
+		return nil, err
+	}
+	var ask azure.AttestRequest
+	if err := r.decode(&ask); err != nil {
+		return nil, err
+	}
+	if len(ask.Nonce) > maxNonce || ask.RuntimeData.DataType != "JSON" {
+		return nil, badEvidence(errEvidenceShape)
+	}
+	bundle, err := bundleOf(&ask)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := attestation.Genuine(bundle, b.roots, b.now())
+	if err != nil {
+		return nil, badEvidence(errGenuine).because(fmt.Errorf("%w: %w", errGenuine, err))
+	}
+	if claims.RuntimeData == nil || claims.RuntimeData.Purpose != attestation.PurposeRelease {
+		return nil, badEvidence(errPurpose)
+	}
+	// The same check as at the release, so that nobody holds a token of no use.
+	if _, err := releaseKey(bundle.RuntimeData); err != nil {
+		return nil, badEvidence(err)
+	}
+	say := claimsOf(claims)
+	say.Nonce, say.Runtime = ask.Nonce, bundle.RuntimeData
+	token, err := b.tokens.issue(say)
+	if err != nil {
+		return nil, err
+	}
+	r.log.Info("attested", "simulated", claims.Simulated,
+		"measurement", hex.EncodeToString(claims.Measurement[:]), "host_data", hex.EncodeToString(claims.HostData[:]))
+	return azure.AttestResponse{Token: token}, nil
+}
+
+// claimsOf returns what a token says of genuine evidence, but for its runtime data.
+func claimsOf(c *attestation.Claims) tokenClaims {
+	least := leastTCB(c)
+	return tokenClaims{
+		Type:            "sevsnpvm",
+		HostData:        hex.EncodeToString(c.HostData),
+		Measurement:     hex.EncodeToString(c.Measurement),
+		ReportData:      hex.EncodeToString(c.ReportData[:]),
+		Debuggable:      c.Debug,
+		Migration:       c.Migration,
+		SMT:             c.SMT,
+		VMPL:            c.VMPL,
+		GuestSVN:        c.GuestSVN,
+		BootloaderSVN:   least.Bootloader,
+		TEESVN:          least.TEE,
+		FirmwareSVN:     least.SNP,
+		MicrocodeSVN:    least.Microcode,
+		Simulated:       c.Simulated,
+		RootCertificate: hex.EncodeToString(c.Root[:]),
+	}
+}
+
+// leastTCB takes the least of each part over the four TCBs of a report, as trust
+// policies do. The certificate vouches for the reported one alone; but a guest that
+// began on older firmware (launch), or a host that can go back to it (committed), has
+// what that firmware has.
+func leastTCB(c *attestation.Claims) attestation.TCB {
+	least := c.ReportedTCB
+	for _, t := range []attestation.TCB{c.CommittedTCB, c.CurrentTCB, c.LaunchTCB} {
+		least.Bootloader = min(least.Bootloader, t.Bootloader)
+		least.TEE = min(least.TEE, t.TEE)
+		least.SNP = min(least.SNP, t.SNP)
+		least.Microcode = min(least.Microcode, t.Microcode)
+	}
+	return least
+}
+
+// bundleOf takes the evidence out of a request's three layers.
+func bundleOf(ask *azure.AttestRequest) (*attestation.Bundle, error) {
+	var report azure.SNPReport
+	if azure.Decode(ask.Report, &report) != nil {
+		return nil, badEvidence(errEvidenceShape)
+	}
+	b := &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: report.Report, RuntimeData: ask.RuntimeData.Data}
+	rest := []byte(report.Certificates)
+	for {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" || len(b.Certificates) == maxCertificates {
+			return nil, badEvidence(errEvidenceShape)
+		}
+		b.Certificates = append(b.Certificates, block.Bytes)
+	}
+	if len(report.Endorsements) > 0 {
+		var e azure.Endorsements
+		if azure.Decode(report.Endorsements, &e) != nil {
+			return nil, badEvidence(errEvidenceShape)
+		}
+		for _, one := range e.UVM {
+			b.Endorsements = append(b.Endorsements, one)
+		}
+	}
+	return b, nil
+}

@@ -1,0 +1,120 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/passclave/passclave/keyrelease/azure"
+)
+
+// request is one call of an endpoint.
+type request struct {
+	*http.Request
+	id  string
+	log *slog.Logger
+}
+
+// refusal is an answer other than 200, in Azure's shape. The cause stays here.
+type refusal struct {
+	status  int
+	code    string
+	message string
+	cause   error
+}
+
+func (r *refusal) Error() string {
+	if r.cause != nil {
+		return fmt.Sprintf("%d %s: %s: %v", r.status, r.code, r.message, r.cause)
+	}
+	return fmt.Sprintf("%d %s: %s", r.status, r.code, r.message)
+}
+
+func (r *refusal) Unwrap() error { return r.cause }
+
+func refuse(status int, code, message string) *refusal {
+	return &refusal{status: status, code: code, message: message}
+}
+
+// because adds what only the log shows.
+func (r *refusal) because(cause error) *refusal {
+	r.cause = cause
+	return r
+}
+
+// handle serves a pattern by an endpoint whose answer is sent as JSON.
+func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
+	b.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+		var id [16]byte
+		rand.Read(id[:])
+		r := &request{Request: hr, id: hex.EncodeToString(id[:])}
+		r.log = b.log.With("request", r.id, "from", hr.RemoteAddr)
+		h := w.Header()
+		h.Set(azure.RequestIDHeader, r.id)
+		if c := hr.Header.Get(azure.ClientRequestIDHeader); c != "" && len(c) <= 64 {
+			h.Set(azure.ClientRequestIDHeader, c)
+			r.log = r.log.With("client_request", c)
+		}
+		h.Set("Content-Type", azure.PolicyContentType)
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+
+		var answer any
+		var err error
+		if b.limiter.Allow() {
+			hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
+			answer, err = endpoint(r)
+		} else {
+			h.Set("Retry-After", "1")
+			err = refuse(http.StatusTooManyRequests, "Throttled", "too many requests")
+		}
+		status := http.StatusOK
+		if err != nil {
+			var no *refusal
+			if !errors.As(err, &no) {
+				no = refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
+			}
+			status = no.status
+			answer = azure.ErrorResponse{Error: azure.ErrorBody{Code: no.code, Message: no.message}}
+			r.log.Warn("refused", "path", hr.URL.Path, "reason", no)
+		}
+		body, err := json.Marshal(answer)
+		if err != nil {
+			r.log.Error("answer", "error", err)
+			status, body = http.StatusInternalServerError, []byte(`{"error":{"code":"InternalServerError","message":""}}`)
+		}
+		w.WriteHeader(status)
+		w.Write(body)
+	})
+}
+
+// decode reads a body.
+func (r *request) decode(v any) error {
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the body is too large")
+		}
+		return refuse(http.StatusBadRequest, "BadParameter", "the body was not received").because(err)
+	}
+	if err := azure.Decode(data, v); err != nil {
+		return refuse(http.StatusBadRequest, "BadParameter", "the body is not the JSON of this request")
+	}
+	return nil
+}
+
+// apiVersion returns the query's api-version, which every Azure request has. Any
+// version is served alike.
+func (r *request) apiVersion() (string, error) {
+	v := r.URL.Query().Get("api-version")
+	if v == "" || len(v) > 32 {
+		return "", refuse(http.StatusBadRequest, "BadParameter", "api-version is missing")
+	}
+	return v, nil
+}
