@@ -1,0 +1,98 @@
+package enclave
+
+import (
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/wire"
+)
+
+// newEpoch gives the account a new account key and vault secret, and hands the
+// vault secret to every device that remains; the caller hands it to the recovery
+// key. No record is sealed anew here: the head keeps the earlier account keys
+// while a record needs them.
+func (t *tx) newEpoch(ch *change) error {
+	h, ledgerID := ch.account.head, t.core.config.Ledger.ID
+	var hashes []wire.Digest
+	for _, d := range h.Devices {
+		hashes = append(hashes, d.Encryption)
+	}
+	keys, err := t.blob(hashes...)
+	if err != nil {
+		return err
+	}
+
+	former := h.scope(ledgerID)
+	previous := wire.Previous{VaultSecret: ch.secret, NotesKey: wire.NotesKey(ch.account.key)}
+	h.Earlier = append([]earlierKey{{h.Epoch, ch.account.key}}, h.Earlier...)
+	h.dropEarlier()
+	h.Epoch++
+	ch.account.key, ch.secret = random(wire.SecretSize), random(wire.SecretSize)
+	scope := h.scope(ledgerID)
+	h.Previous = append([][]byte{wire.SealPrevious(ch.secret, scope, previous)}, h.Previous...)
+
+	for i := range h.Devices {
+		d := &h.Devices[i]
+		envelope, err := wire.SealVaultSecret(keys[i], scope, d.ID, ch.secret)
+		if err != nil {
+			return err
+		}
+		ch.commit.DroppedBlobs = append(ch.commit.DroppedBlobs, d.Envelope)
+		ch.commit.Blobs = append(ch.commit.Blobs, envelope)
+		d.Envelope = wire.BlobHash(envelope)
+	}
+	ch.commit.Wraps = []wire.Wrap{t.core.wrap(scope, ch.account.key)}
+	for _, w := range t.state.have.state.Wraps {
+		if w.Generation == former.Generation && w.Epoch == former.Epoch {
+			ch.commit.DroppedWraps = append(ch.commit.DroppedWraps, wire.Wrap{Generation: w.Generation, Epoch: w.Epoch, KEK: w.KEK})
+		}
+	}
+	return nil
+}
+
+// dropEarlier forgets the account keys of epochs that no record stands under any more.
+func (h *head) dropEarlier() {
+	used := map[uint64]bool{}
+	h.Records.all(func(w row) bool { used[w.Epoch] = true; return true })
+	kept := h.Earlier[:0:0]
+	for _, e := range h.Earlier {
+		if used[e.Epoch] {
+			kept = append(kept, e)
+		}
+	}
+	h.Earlier = kept
+}
+
+// pinSet sets a new PIN, unlocks the account and begins a new epoch.
+func (t *tx) pinSet(args *wire.PINSet) (any, error) {
+	vaultSecret, err := t.vault()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.uv(); err != nil {
+		return nil, err
+	}
+	k, err := t.openTicket(args.Ticket, t.device.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !k.Fresh {
+		return nil, wire.Errorf(wire.CodeLoginStale, "the login is not fresh")
+	}
+	if err := t.grown(&person{Issued: k.Issued, Fresh: k.Fresh}); err != nil {
+		return nil, err
+	}
+	if len(args.StretchedPIN) != wire.SecretSize {
+		return nil, wire.Errorf(wire.CodeArgument, "stretched PIN of %d bytes", len(args.StretchedPIN))
+	}
+	ch := t.begins(ledger.KindPINSet, vaultSecret)
+	ch.note.Consecutive, ch.note.Lifetime = 0, 0
+	if err := t.newEpoch(ch); err != nil {
+		return nil, err
+	}
+	if err := t.newRecovery(ch, k.FreshSalt, args.StretchedPIN); err != nil {
+		return nil, err
+	}
+	if err := t.sealToRecovery(ch); err != nil {
+		return nil, err
+	}
+	return t.membership(ch), nil
+}

@@ -1,0 +1,178 @@
+package runtime
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"github.com/passclave/passclave/wire"
+)
+
+const (
+	keysLife    = 10 * time.Minute // a cached key set
+	keysRefresh = 10 * time.Second // at most one refresh an issuer in so long
+	maxKeys     = 256 << 10        // bytes of a key set or discovery document
+)
+
+// issuers fetches OpenID providers' signing keys over TLS that ends here. No proxy,
+// no certificate variable of the environment has a say.
+type issuers struct {
+	now func() time.Duration
+
+	mu     sync.Mutex
+	cached map[string]*issuerKeys // by issuer
+}
+
+type issuerKeys struct {
+	mu      sync.Mutex // held while fetching
+	client  *http.Client
+	keys    *jose.JSONWebKeySet
+	fetched time.Duration
+	signed  atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
+}
+
+// clock is what this issuer's certificates are judged by: the host's clock, or the
+// newest time that the issuer itself has signed if that is later. A host that
+// turns its clock back cannot bring an expired certificate back.
+func (k *issuerKeys) clock() time.Time {
+	now, signed := time.Now(), time.Unix(k.signed.Load(), 0)
+	if signed.After(now) {
+		return signed
+	}
+	return now
+}
+
+// accepted notes the iat of an ID token that was accepted.
+func (s *issuers) accepted(issuer string, iat uint64) {
+	k := s.of(issuer)
+	for {
+		old := k.signed.Load()
+		if int64(iat) <= old || k.signed.CompareAndSwap(old, int64(iat)) {
+			return
+		}
+	}
+}
+
+func (s *issuers) of(issuer string) *issuerKeys {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.cached[issuer]
+	if k == nil {
+		k = &issuerKeys{}
+		s.cached[issuer] = k
+	}
+	return k
+}
+
+func newIssuers(now func() time.Duration) *issuers {
+	return &issuers{now: now, cached: map[string]*issuerKeys{}}
+}
+
+// keys returns an issuer's keys, from memory unless they are old, or refresh asks
+// for newer ones and the last fetch is not too recent.
+func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose.JSONWebKeySet, error) {
+	k := s.of(i.Issuer)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	age := s.now() - k.fetched
+	if k.keys != nil && (age < keysRefresh || !refresh && age < keysLife) {
+		return k.keys, nil
+	}
+	if k.client == nil {
+		client, err := tlsClient(i.Roots, k.clock)
+		if err != nil {
+			return nil, err
+		}
+		k.client = client
+	}
+	keys, err := fetchKeys(ctx, k.client, i.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	k.keys, k.fetched = keys, s.now()
+	return keys, nil
+}
+
+// fetchKeys follows OpenID Connect Discovery 1.0: the configuration's issuer must
+// be the one asked for, and its keys stand on the same host.
+func fetchKeys(ctx context.Context, client *http.Client, issuer string) (*jose.JSONWebKeySet, error) {
+	var document struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	if err := fetchJSON(ctx, client, issuer+"/.well-known/openid-configuration", &document); err != nil {
+		return nil, err
+	}
+	keysURL, err := url.Parse(document.Keys)
+	if err != nil || document.Issuer != issuer || keysURL.Scheme != "https" {
+		return nil, fmt.Errorf("discovery document of another issuer, or without https keys")
+	}
+	var keys jose.JSONWebKeySet
+	if err := fetchJSON(ctx, client, document.Keys, &keys); err != nil {
+		return nil, err
+	}
+	return &keys, nil
+}
+
+func fetchJSON(ctx context.Context, client *http.Client, from string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", from, response.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxKeys+1))
+	if err != nil {
+		return err
+	}
+	if len(body) > maxKeys {
+		return fmt.Errorf("%s answers more than %d bytes", from, maxKeys)
+	}
+	return json.Unmarshal(body, into)
+}
+
+// tlsClient trusts the given PEM roots, or those compiled in, and nothing else.
+func tlsClient(pem string, clock func() time.Time) (*http.Client, error) {
+	roots := x509.NewCertPool()
+	if pem != "" {
+		if !roots.AppendCertsFromPEM([]byte(pem)) {
+			return nil, fmt.Errorf("no certificate in the configured roots")
+		}
+	} else {
+		for root := range bundle.Roots() {
+			certificate, err := x509.ParseCertificate(root.Certificate)
+			if err != nil {
+				return nil, err
+			}
+			roots.AddCertWithConstraint(certificate, root.Constraint)
+		}
+	}
+	return &http.Client{
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return fmt.Errorf("redirected") },
+		Transport: &http.Transport{
+			Proxy:               nil,
+			TLSClientConfig:     &tls.Config{RootCAs: roots, Time: clock, MinVersion: tls.VersionTLS12},
+			MaxIdleConns:        2,
+			IdleConnTimeout:     time.Minute,
+			TLSHandshakeTimeout: 5 * time.Second,
+		},
+	}, nil
+}

@@ -1,0 +1,276 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/enclave"
+	"github.com/passclave/passclave/enclave/secret"
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/ledger/local"
+	"github.com/passclave/passclave/wire"
+)
+
+// Options are what an enclave is made of.
+type Options struct {
+	Configuration []byte // the measured configuration's file
+	// Evidence has the TEE report on runtime data.
+	Evidence func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error)
+	Log      *slog.Logger // gets no secret, and no account name
+}
+
+// Runtime is one enclave.
+type Runtime struct {
+	configuration *wire.Configuration
+	digest        wire.Digest
+	evidence      func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error)
+	log           *slog.Logger
+	start         time.Time
+	boot          []byte
+	arena         *secret.Arena
+	core          atomic.Pointer[enclave.Core]
+	ring          *keyring
+	locks         locks
+	issuers       *issuers
+	ledger        *local.Memory
+	pace          pace
+
+	mu     sync.Mutex
+	links  map[*link]bool
+	kek    string // newest version held
+	reason string // why there is none
+
+	attesting sync.Mutex
+	bundle    []byte     // evidence without a nonce, for the key below
+	bundleFor wire.KeyID // guarded by attesting
+	bundleKEK string     // guarded by attesting
+}
+
+// arenaSize holds the boot key and some hundred versions of the KEK.
+const arenaSize = 64 << 10
+
+// New returns a runtime that answers "sealed" until [Runtime.Unseal].
+func New(o Options) (*Runtime, error) {
+	configuration, err := wire.ParseConfiguration(o.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	r := &Runtime{
+		configuration: configuration, digest: wire.ConfigurationHash(o.Configuration),
+		evidence: o.Evidence, log: o.Log, start: time.Now(),
+		links: map[*link]bool{}, reason: "waiting for the key service",
+	}
+	if r.arena, err = secret.NewArena(arenaSize); err != nil {
+		return nil, err
+	}
+	boot := make([]byte, wire.SecretSize)
+	rand.Read(boot)
+	if r.boot, err = r.arena.Hold(boot); err != nil {
+		return nil, err
+	}
+	core, err := enclave.NewCore(configuration, r.boot, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.core.Store(core)
+	if r.ring, err = newKeyring(r.now, keyRequests, func() { r.log.Info("new HPKE key") }); err != nil {
+		return nil, err
+	}
+	r.issuers = newIssuers(r.now)
+	r.ledger = local.New(func() *ledger.Verifier { return r.core.Load().Verifier() })
+	return r, nil
+}
+
+// now is the enclave's clock: monotonic time since it started.
+func (r *Runtime) now() time.Duration { return time.Since(r.start) }
+
+// Unseal gives the runtime the KEK in all its versions, oldest first. The keys
+// are cleared where they come from and held in locked memory.
+func (r *Runtime) Unseal(keks []enclave.KEK) error {
+	if len(keks) == 0 {
+		return errors.New("no KEK")
+	}
+	held := make([]enclave.KEK, len(keks))
+	for i, k := range keks {
+		key, err := r.arena.Hold(k.Key)
+		if err != nil {
+			return err
+		}
+		held[i] = enclave.KEK{Version: k.Version, Key: key}
+	}
+	core, err := enclave.NewCore(r.configuration, r.boot, held)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.core.Store(core)
+	r.kek, r.reason = held[len(held)-1].Version, ""
+	return nil
+}
+
+// Sealed notes why there is no KEK yet, for the host's readiness. reason must hold no secret.
+func (r *Runtime) Sealed(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kek == "" {
+		r.reason = reason
+	}
+}
+
+// Serve accepts the host's connections until ctx ends.
+func (r *Runtime) Serve(ctx context.Context, listener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		listener.Close()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for l := range r.links {
+			l.conn.Close()
+		}
+	})
+	defer stop()
+	connections.Add(1)
+	go func() {
+		defer connections.Done()
+		r.turnKeys(ctx)
+	}()
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		l := newLink(conn)
+		r.mu.Lock()
+		r.links[l] = true
+		r.mu.Unlock()
+		connections.Add(1)
+		go func() {
+			defer connections.Done()
+			err := l.serve(func(f wire.Frame) wire.Result { return r.handle(ctx, l, f) })
+			r.mu.Lock()
+			delete(r.links, l)
+			r.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				r.log.Warn("host connection ended", "code", wire.CodeOf(err))
+			}
+		}()
+	}
+}
+
+func (r *Runtime) turnKeys(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := r.ring.turn(); err != nil {
+				r.log.Error("replacing the HPKE key failed")
+			}
+		}
+	}
+}
+
+// handle answers one call of the host.
+func (r *Runtime) handle(ctx context.Context, l *link, f wire.Frame) wire.Result {
+	switch f.Kind {
+	case wire.FrameRequest:
+		return r.request(ctx, l, f.Body)
+	case wire.FrameAttest:
+		var a wire.Attest
+		if err := wire.Unmarshal(f.Body, &a); err != nil {
+			return failed(err)
+		}
+		answer, err := r.attest(ctx, a.Nonce)
+		if err != nil {
+			return failed(err)
+		}
+		return wire.Result{Value: wire.Marshal(answer)}
+	case wire.FrameStatus:
+		return wire.Result{Value: wire.Marshal(r.status())}
+	}
+	return failed(wire.Errorf(wire.CodeMalformed, "frame kind %d", f.Kind))
+}
+
+func failed(err error) wire.Result {
+	return wire.Result{Error: &wire.Error{Code: wire.CodeOf(err)}}
+}
+
+func (r *Runtime) status() wire.Status {
+	key, _, opened := r.ring.current()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return wire.Status{
+		Ready: r.kek != "", Key: key, Backend: r.configuration.Ledger.Backend,
+		Streams: uint64(r.ledger.Streams()), Requests: uint64(opened),
+		Reason: r.reason, KEK: r.kek, Freshness: wire.FreshnessLocal,
+	}
+}
+
+// attest returns evidence of purpose "client" for the current HPKE key. Without a
+// nonce it is made once a key; with one, each time.
+func (r *Runtime) attest(ctx context.Context, nonce []byte) (*wire.Attestation, error) {
+	if len(nonce) > 64 {
+		return nil, wire.Errorf(wire.CodeTooLarge, "nonce of %d bytes", len(nonce))
+	}
+	core := r.core.Load()
+	if core.Verifier() == nil {
+		return nil, wire.Errorf(wire.CodeSealed, "no KEK yet")
+	}
+	id, public, _ := r.ring.current()
+	if len(nonce) > 0 {
+		evidence, err := r.makeEvidence(ctx, core, public, nonce)
+		if err != nil {
+			return nil, err
+		}
+		return &wire.Attestation{Evidence: evidence, Challenge: core.Challenge(r.now())}, nil
+	}
+	r.attesting.Lock()
+	defer r.attesting.Unlock()
+	r.mu.Lock()
+	kek := r.kek
+	r.mu.Unlock()
+	if r.bundle == nil || r.bundleFor != id || r.bundleKEK != kek {
+		evidence, err := r.makeEvidence(ctx, core, public, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.bundle, r.bundleFor, r.bundleKEK = evidence, id, kek
+	}
+	return &wire.Attestation{Evidence: r.bundle, Challenge: core.Challenge(r.now())}, nil
+}
+
+func (r *Runtime) makeEvidence(ctx context.Context, core *enclave.Core, public, nonce []byte) ([]byte, error) {
+	identity := r.configuration.Ledger
+	data := attestation.RuntimeData{
+		Purpose: attestation.PurposeClient, HPKE: public, Config: r.digest[:], Nonce: nonce,
+		Ledger: &attestation.Ledger{ID: identity.ID, Backend: identity.Backend, Genesis: identity.Genesis, Number: identity.Number},
+	}
+	for _, s := range core.Signers() {
+		data.Ledger.Signers = append(data.Ledger.Signers, attestation.Signer{Public: wire.Base64(s.Public), Signature: s.Signature})
+	}
+	encoded, err := data.Encode()
+	if err != nil {
+		return nil, wire.NewError(wire.CodeInternal, err)
+	}
+	bundle, err := r.evidence(ctx, encoded)
+	if err != nil {
+		return nil, wire.NewError(wire.CodeUnavailable, err)
+	}
+	return bundle.Encode(), nil
+}

@@ -1,0 +1,83 @@
+package enclave
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/passclave/passclave/wire"
+)
+
+// ticket says that a login was verified, and fixes the salt. It is sealed under
+// the boot key: after a restart the person logs in again, and no attempt is spent.
+type ticket struct {
+	Account   wire.AccountID `cbor:"1,keyasint"`
+	DeviceKey []byte         `cbor:"2,keyasint"`
+	Made      uint64         `cbor:"3,keyasint"` // monotonic milliseconds
+	FreshSalt []byte         `cbor:"4,keyasint"`
+	Issued    uint64         `cbor:"5,keyasint"` // iat of the login
+	Fresh     bool           `cbor:"6,keyasint"`
+}
+
+const labelTicket = "ticket"
+
+func (c *Core) ticketScope(account wire.AccountID) wire.Scope {
+	return wire.Scope{Ledger: c.config.Ledger.ID, Account: account}
+}
+
+// ticket is the command of the same name.
+func (t *tx) ticket(args *wire.Ticket) (any, error) {
+	if err := t.signedBy(args.DeviceKey); err != nil {
+		return nil, err
+	}
+	who, err := t.login(args.DeviceKey)
+	if err != nil {
+		return nil, err
+	}
+	c, id := t.core, t.in.Envelope.Header.Account
+	mine := ticket{
+		Account: id, DeviceKey: args.DeviceKey, Made: uint64(t.in.Time.Milliseconds()),
+		FreshSalt: random(wire.SaltSize), Issued: who.Issued, Fresh: who.Fresh,
+	}
+	result := &wire.TicketResult{
+		Ticket:    wire.SealBox(c.boot, labelTicket, c.ticketScope(id), wire.Marshal(mine)),
+		FreshSalt: mine.FreshSalt, FreshParams: c.config.PIN.Argon2id,
+	}
+	if t.account == nil {
+		result.Salt = c.falseSalt(id)
+		result.Argon2id = c.config.PIN.Argon2id
+		result.AttemptsLeft = c.config.PIN.ConsecutiveLimit
+		return result, nil
+	}
+	r := &t.account.head.Recovery
+	result.Salt, result.Argon2id = r.Salt, r.Params
+	result.AttemptsLeft = c.attemptsLeft(t.account.note)
+	return result, nil
+}
+
+// falseSalt is the salt of an account that does not exist: the same each time, so
+// that asking twice tells nothing.
+func (c *Core) falseSalt(id wire.AccountID) []byte {
+	return wire.Derive(c.keks[0].Key, "false salt", c.config.Ledger.ID, id)[:wire.SaltSize]
+}
+
+// openTicket checks that a ticket was given by this process at most 10 minutes
+// ago, for this account and the key that signs the request.
+func (t *tx) openTicket(sealed, deviceKey []byte) (*ticket, error) {
+	id := t.in.Envelope.Header.Account
+	plain, err := wire.OpenBox(t.core.boot, labelTicket, t.core.ticketScope(id), sealed)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeChallenge, "not a ticket of this enclave for this account")
+	}
+	var k ticket
+	if err := wire.Unmarshal(plain, &k); err != nil {
+		return nil, err
+	}
+	made := time.Duration(k.Made) * time.Millisecond
+	switch {
+	case !bytes.Equal(k.DeviceKey, deviceKey):
+		return nil, wire.Errorf(wire.CodeChallenge, "ticket of another device key")
+	case made > t.in.Time || t.in.Time-made > loginAge:
+		return nil, wire.Errorf(wire.CodeChallenge, "ticket older than %s", loginAge)
+	}
+	return &k, nil
+}
