@@ -1,0 +1,68 @@
+package stack
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Sockets and folders are relative to the state folder, in which every part runs: a
+// unix socket's path may have no more than 108 bytes.
+const (
+	simteeSocket  = runFolder + "/simtee.sock"
+	enclaveSocket = runFolder + "/enclave.sock"
+)
+
+// binary is the path of a part's binary.
+func (s *Stack) binary(part Part) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if path := s.binaries[part]; path != "" {
+		return path
+	}
+	name := map[Part]string{SimTEE: "simtee", Broker: "keybroker", Issuer: "devissuer", RP: "demorp", Enclave: "enclave", Host: "host"}[part]
+	return filepath.Join(s.options.Bin, "passclave-"+name)
+}
+
+// command is what a part runs.
+func (s *Stack) command(part Part) command {
+	c := command{dir: s.Dir, path: s.binary(part)}
+	switch part {
+	case SimTEE:
+		c.args = []string{"-state", string(SimTEE), "-socket", simteeSocket, "-host-data", configurationFile}
+	case Broker:
+		c.args = []string{"-state", string(Broker), "-listen", s.facts.Broker, "-tls-cert", tlsFile, "-tls-key", tlsKeyFile,
+			"-simulation-root", simulationRoot, "-policy", releaseFile, "-key", keyName}
+		if s.Founded {
+			c.args = append(c.args, "-create")
+		}
+	case Issuer:
+		c.args = []string{"-state", string(Issuer), "-listen", s.facts.Issuer, "-tls-cert", tlsFile, "-tls-key", tlsKeyFile, "-client-ids", clientID}
+	case RP:
+		c.args = []string{"-state", string(RP), "-listen", s.facts.RP}
+	case Enclave:
+		c.args = []string{"-listen", "unix:" + enclaveSocket, "-config", configurationFile, "-simtee", "unix:" + simteeSocket}
+	case Host:
+		dials := s.options.HostDials
+		if dials == "" {
+			dials = enclaveSocket
+		}
+		c.args = []string{"-state", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
+	}
+	return c
+}
+
+// EnclaveSocket is the absolute path of the socket on which the enclave listens.
+func (s *Stack) EnclaveSocket() string { return s.path(enclaveSocket) }
+
+// Measurement returns what the simulated TEE measures of a binary.
+func (s *Stack) Measurement(ctx context.Context, path string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, s.binary(SimTEE), "measure", path).Output()
+	if err != nil {
+		return nil, fmt.Errorf("measure %s: %w", path, err)
+	}
+	return hex.DecodeString(strings.TrimSpace(string(out)))
+}

@@ -1,0 +1,309 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/wire"
+)
+
+// Founding says what the first start writes. The zero value is for development.
+type Founding struct {
+	// PIN limits and parameters; zero: the design's (10 and 100; 64 MiB, t=3).
+	PIN wire.PINConfiguration
+	// Strict pins the measurement of the enclave's binary in the trust policy and in
+	// the broker's release policy. Otherwise it is waived by name ("development"), so
+	// that a rebuild goes on with the same state.
+	Strict bool
+	// AnyPorts takes free ports instead of the usual ones.
+	AnyPorts bool
+}
+
+// PolicyFileName is the name of the clients' trust policy in the state folder.
+const PolicyFileName = "policy.json"
+
+// The state folder. What is not named here belongs to the part of that name.
+const (
+	factsFile         = "stack.json"
+	foundingFile      = "founding" // there while a founding is under way
+	lockFile          = "lock"
+	runFolder         = "run"
+	caFile            = "ca.pem"
+	caKeyFile         = "ca-key.pem"
+	tlsFile           = "tls.pem"
+	tlsKeyFile        = "tls-key.pem"
+	configurationFile = "configuration.json" // measured
+	policyFile        = PolicyFileName
+	releaseFile       = "release.json" // the broker's release policy
+)
+
+var ours = []string{factsFile, foundingFile, lockFile, runFolder, caFile, caKeyFile, tlsFile, tlsKeyFile, configurationFile,
+	policyFile, releaseFile, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
+
+// keyName is the KEK's name at the broker, clientID the command line's at the issuer.
+const (
+	keyName  = "passclave-kek"
+	clientID = "passclave"
+)
+
+// facts is stack.json: what was founded, and what must be found again.
+type facts struct {
+	Version       int         `json:"version"`
+	Host          string      `json:"host"` // addresses
+	Issuer        string      `json:"issuer"`
+	Broker        string      `json:"broker"`
+	RP            string      `json:"rp"`
+	Configuration wire.Base64 `json:"configuration"` // SHA-256 of the measured configuration
+	Root          wire.Base64 `json:"root"`          // SHA-256 of the simulation root certificate (DER)
+	Keys          []string    `json:"keys"`          // versions of the KEK that the database may need
+}
+
+const factsVersion = 1
+
+// load reads and checks what earlier starts left. Without any, s.facts stays nil.
+func (s *Stack) load() error {
+	data, err := os.ReadFile(s.path(factsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.checkEmpty()
+	}
+	if err != nil {
+		return err
+	}
+	var f facts
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil || f.Version != factsVersion || len(f.Keys) == 0 {
+		return &RefusedError{s.path(factsFile) + " cannot be read by this version", "Run the version that wrote it, or use another --state folder"}
+	}
+	if err := s.checkFacts(&f); err != nil {
+		return err
+	}
+	s.facts = &f
+	return nil
+}
+
+// checkEmpty allows a founding, or the repetition of one that was cut short: then
+// the host never ran, so there is no database. A KEK without the mark of a founding
+// under way is one that somebody brought back before the rest: it stays.
+func (s *Stack) checkEmpty() error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !slices.Contains(ours, e.Name()) {
+			return &RefusedError{fmt.Sprintf("%s holds %q, which is not Passclave's", s.Dir, e.Name()), "Use an empty --state folder"}
+		}
+	}
+	if !missing(s.path(string(Host))) {
+		return &RefusedError{"There is a database in " + s.path(string(Host)) + ", but " + factsFile + " is gone, which says which KEK it needs",
+			"Bring " + factsFile + " back from a backup, or use another --state folder"}
+	}
+	keys := filepath.Join(s.path(string(Broker)), file.FileName)
+	if !missing(keys) && missing(s.path(foundingFile)) {
+		return &RefusedError{"There is a KEK in " + keys + ", but nothing else of the service that it belongs to",
+			"Bring the rest of the folder back from a backup, too; to begin anew, use another --state folder"}
+	}
+	for _, part := range Parts { // of the founding that was cut short
+		if err := os.RemoveAll(s.path(string(part))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing reports whether nothing is there; what cannot be looked at is.
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// checkFacts refuses a folder in which something is gone that the database, or the
+// people's trust policies, cannot do without.
+func (s *Stack) checkFacts(f *facts) error {
+	configuration, err := os.ReadFile(s.path(configurationFile))
+	if sum := sha256.Sum256(configuration); err != nil || !bytes.Equal(sum[:], f.Configuration) {
+		return &RefusedError{"The measured configuration " + s.path(configurationFile) + " is gone or was changed: the KEK is not released to it, and its ledger is not the database's",
+			"Bring it back from a backup"}
+	}
+	root, err := readPEM(s.path(simulationRoot), "CERTIFICATE")
+	if sum := sha256.Sum256(root); err != nil || !bytes.Equal(sum[:], f.Root) {
+		return &RefusedError{"The simulation root in " + s.path(string(SimTEE)) + " is gone or is another: neither clients nor the broker would accept its evidence",
+			"Bring the folder back from a backup"}
+	}
+	return s.checkKeys(f)
+}
+
+// checkKeys refuses an existing database without its KEK.
+func (s *Stack) checkKeys(f *facts) error {
+	remedy := "Bring it back with `passclave keys restore` from a backup. Without its KEK nothing in the database opens; to begin anew, use another --state folder"
+	versions, err := s.keyVersions(context.Background())
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
+		return &RefusedError{"There is a database, but its KEK is gone from " + s.path(string(Broker)), remedy}
+	case err != nil:
+		return &RefusedError{"There is a database, but its KEK cannot be read: " + err.Error(), remedy}
+	}
+	for _, id := range f.Keys {
+		if !slices.Contains(versions, id) {
+			return &RefusedError{"There is a database, but the KEK in " + s.path(string(Broker)) + " is another: version " + id + " is missing", remedy}
+		}
+	}
+	return nil
+}
+
+func (s *Stack) keyVersions(ctx context.Context) ([]string, error) {
+	store, err := file.Open(s.path(string(Broker)))
+	if err != nil {
+		return nil, err
+	}
+	versions, err := store.Versions(ctx, keyName)
+	var ids []string
+	for _, v := range versions {
+		ids = append(ids, v.ID)
+	}
+	return ids, err
+}
+
+// recordKeys writes the facts down: from now on the database may need every version
+// that the broker has. At a founding this is its last step; the mark goes after it.
+func (s *Stack) recordKeys(ctx context.Context) error {
+	ids, err := s.keyVersions(ctx)
+	if err != nil {
+		return err
+	}
+	s.facts.Keys = ids
+	data, err := json.MarshalIndent(s.facts, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := statefile.Write(s.path(factsFile), append(data, '\n')); err != nil {
+		return err
+	}
+	if err := os.Remove(s.path(foundingFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// foundBefore founds all that does not need the simulation root.
+func (s *Stack) foundBefore() error {
+	s.Founded = true
+	if err := statefile.Write(s.path(foundingFile), nil); err != nil {
+		return err
+	}
+	s.facts = &facts{Version: factsVersion}
+	for n, address := range []*string{&s.facts.Host, &s.facts.Issuer, &s.facts.Broker, &s.facts.RP} {
+		var err error
+		if *address, err = freeAddress(firstPort+n, s.options.Founding.AnyPorts); err != nil {
+			return err
+		}
+	}
+	if err := s.foundCA(time.Now()); err != nil {
+		return err
+	}
+	configuration, err := s.foundConfiguration()
+	if err != nil {
+		return err
+	}
+	sum := wire.ConfigurationHash(configuration)
+	s.facts.Configuration = sum[:]
+	return statefile.Write(s.path(configurationFile), configuration)
+}
+
+// firstPort and the three after it are the usual ports.
+const firstPort = 8780
+
+// freeAddress returns the loopback address with this port, or with another where the
+// port is taken or any will do.
+func freeAddress(port int, anyPort bool) (string, error) {
+	if !anyPort {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if l, err := net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
+	}
+	// Below the ports that the kernel hands out by itself (Linux: from 32768): one of
+	// those may be another's before the part listens, or while it restarts.
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+mathrand.N(20000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
+	}
+	return "", errors.New("no free port on loopback")
+}
+
+func port(address string) string {
+	_, p, _ := net.SplitHostPort(address)
+	return p
+}
+
+func (s *Stack) foundConfiguration() ([]byte, error) {
+	ca, err := os.ReadFile(s.path(caFile))
+	if err != nil {
+		return nil, err
+	}
+	id := make([]byte, 32)
+	rand.Read(id)
+	pin := s.options.Founding.PIN
+	if pin == (wire.PINConfiguration{}) {
+		pin = wire.PINConfiguration{ConsecutiveLimit: 10, LifetimeLimit: 100, Argon2id: wire.Argon2id{MemoryKiB: 64 << 10, Time: 3, Parallelism: 4}}
+	}
+	c := wire.Configuration{
+		Version: wire.ConfigurationVersion,
+		Ledger:  wire.LedgerIdentity{ID: id, Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1},
+		Issuers: []wire.Issuer{{
+			Issuer: "https://" + s.facts.Issuer, ClientIDs: []string{clientID}, Algorithms: []string{"ES256"}, Roots: string(ca),
+		}},
+		PIN:              pin,
+		UserVerification: wire.PlatformUserVerification{Origins: []string{}},
+		KeyService: wire.KeyService{
+			Attestation: "https://" + s.facts.Broker, Vault: "https://" + s.facts.Broker, Key: keyName, Roots: string(ca),
+		},
+	}
+	return c.Encode()
+}
+
+// simulationRoot is written by the simulated TEE.
+const simulationRoot = string(SimTEE) + "/simulation-root.pem"
+
+// foundWithRoot founds what names the simulation root, which the simulated TEE has
+// just made: the trust policy and the release policy.
+func (s *Stack) foundWithRoot() error {
+	der, err := readPEM(s.path(simulationRoot), "CERTIFICATE")
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(der)
+	s.facts.Root = sum[:]
+	var measurement []byte
+	if s.options.Founding.Strict {
+		if measurement, err = s.Measurement(context.Background(), s.binary(Enclave)); err != nil {
+			return err
+		}
+	}
+	trust, err := s.trustPolicy(measurement)
+	if err != nil {
+		return err
+	}
+	if err := statefile.Write(s.path(policyFile), trust); err != nil {
+		return err
+	}
+	return statefile.Write(s.path(releaseFile), s.releasePolicy(measurement))
+}
