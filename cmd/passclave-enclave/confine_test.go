@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Landlock cannot be taken back, so the test runs in a process of its own.
+func TestConfine(t *testing.T) {
+	if dir := os.Getenv("PASSCLAVE_TEST_CONFINED"); dir != "" {
+		confined(t, dir)
+		return
+	}
+	// landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1); errno != 0 {
+		t.Skip("SKIPPED: this kernel has no Landlock")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(os.Args[0], "-test.run=^TestConfine$")
+	child.Env = append(os.Environ(), "PASSCLAVE_TEST_CONFINED="+dir)
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func confined(t *testing.T, dir string) {
+	file := filepath.Join(dir, "file")
+	if _, err := os.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := confine(); err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string]func() error{
+		"read":   func() error { _, err := os.ReadFile(file); return err },
+		"write":  func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) },
+		"remove": func() error { return os.Remove(file) },
+		"list":   func() error { _, err := os.ReadDir("/"); return err },
+		"run":    func() error { return exec.Command("/bin/true").Run() },
+	} {
+		if err := try(); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("names cannot be resolved: %v", err)
+	}
+}

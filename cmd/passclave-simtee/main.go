@@ -1,0 +1,95 @@
+// Command passclave-simtee is the simulated TEE: it holds the keys of a simulated
+// root, measures whoever asks for a report, and signs it in SEV-SNP's real format.
+// SIMULATION: its evidence protects nothing. See docs/attestation.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/passclave/passclave/attestation/simtee/machine"
+)
+
+const usage = `usage: passclave-simtee -state DIR -socket PATH -host-data FILE
+       passclave-simtee root -state DIR
+       passclave-simtee measure FILE
+
+SIMULATION of a TEE. The first form serves reports; "root" makes the keys where
+there are none and prints the path of the root certificate that verifiers have to
+trust by name; "measure" prints the measurement of a binary in hex.
+`
+
+// Exit codes: 0 stopped by a signal, 1 failed, 2 wrong use.
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// errUse is returned for wrong use, which has been explained already.
+var errUse = errors.New("wrong use")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	command := serve
+	if len(args) > 0 {
+		switch args[0] {
+		case "root":
+			command, args = root, args[1:]
+		case "measure":
+			command, args = measure, args[1:]
+		}
+	}
+	err := command(ctx, args, log, stdout, stderr)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUse):
+		return 2
+	}
+	log.Error("stopped", "error", err)
+	return 1
+}
+
+// parse reads flags, all of which are required, and exactly want more arguments.
+func parse(f *flag.FlagSet, args []string, stderr io.Writer, want int) error {
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUse
+	}
+	missing := f.NArg() != want
+	f.VisitAll(func(one *flag.Flag) { missing = missing || one.Value.String() == "" })
+	if missing {
+		f.Usage()
+		return errUse
+	}
+	return nil
+}
+
+// measure prints the measurement that the simulation has for a binary.
+func measure(_ context.Context, args []string, _ *slog.Logger, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("measure", flag.ContinueOnError)
+	if err := parse(f, args, stderr, 1); err != nil {
+		return err
+	}
+	m, err := machine.Measure(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%x\n", m)
+	return err
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/wire"
+)
+
+// The table is what help promises to scripts.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	refusal := func(c wire.Code) error { return fmt.Errorf("wrapped: %w", wire.NewError(c, errors.New("cause"))) }
+	for name, c := range map[string]struct {
+		err  error
+		exit int
+		code string
+	}{
+		"any":             {errors.New("any"), 1, "error"},
+		"usage":           {usagef("wrong"), 8, "usage"},
+		"policy":          {refusal(wire.CodePolicy), 2, "policy"},
+		"evidence":        {refusal(wire.CodeEvidence), 3, "evidence"},
+		"PIN wrong":       {refusal(wire.CodePINWrong), 4, "pin-wrong"},
+		"PIN locked":      {refusal(wire.CodePINLocked), 5, "pin-locked"},
+		"revoked":         {refusal(wire.CodeUnknownDevice), 6, "unknown-device"},
+		"not a member":    {client.ErrNotMember, 6, "not-a-member"},
+		"fork":            {refusal(wire.CodeFork), 7, "fork"},
+		"rollback":        {refusal(wire.CodeRollback), 7, "rollback"},
+		"head mismatch":   {refusal(wire.CodeHeadMismatch), 7, "head-mismatch"},
+		"record mismatch": {refusal(wire.CodeRecordMismatch), 7, "record-mismatch"},
+		"entry":           {refusal(wire.CodeEntry), 7, "entry"},
+		"receipt":         {refusal(wire.CodeReceipt), 7, "receipt"},
+		"local code":      {client.ErrWrongCode, 9, "code-wrong"},
+		"unavailable":     {refusal(wire.CodeUnavailable), 1, "unavailable"},
+		"replayed":        {refusal(wire.CodeReplayed), 1, "replayed"},
+		"PIN refused":     {&client.PINError{Reason: "a run"}, 1, "pin-refused"},
+		"no profile":      {client.ErrNoProfile, 1, "no-profile"},
+		"in use":          {client.ErrProfileInUse, 1, "profile-in-use"},
+		"after an alarm":  {&client.AfterError{Err: refusal(wire.CodeFork)}, 7, "fork"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := exitCode(c.err); got != c.exit {
+				t.Errorf("exit code %d, not %d", got, c.exit)
+			}
+			if j := toJSON(c.err); j.Code != c.code || j.Exit != c.exit {
+				t.Errorf("JSON says %q and %d, not %q", j.Code, j.Exit, c.code)
+			}
+		})
+	}
+	if exitCode(nil) != 0 {
+		t.Error("nil")
+	}
+}
+
+// What the host said in the clear stands apart from what is believed.
+func TestHostHint(t *testing.T) {
+	t.Parallel()
+	err := wire.NewError(wire.CodeUnsealedAnswer, &client.HostError{Status: 503, Hint: wire.CodeUnknownDevice})
+	if j := toJSON(err); j.Code != "unsealed-answer" || j.HostHint != "unknown-device" || j.Exit != 1 {
+		t.Errorf("%+v", j)
+	}
+}
+
+// Names that others chose do not reach the terminal as they are.
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	if got := printable("a\x1b[2Jb\nc\u202ed é"); got != "a�[2Jb�c�d é" {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/host/fsck"
+	"github.com/passclave/passclave/host/store"
+	"github.com/passclave/passclave/host/store/sqlite"
+	"github.com/passclave/passclave/policy"
+	"github.com/passclave/passclave/wire"
+)
+
+// checked is the JSON of fsck.
+type checked struct {
+	Whole    bool      `json:"whole"`
+	Accounts uint64    `json:"accounts"`
+	Entries  uint64    `json:"entries"`
+	Records  uint64    `json:"records"`
+	Blobs    uint64    `json:"blobs"`
+	Findings []finding `json:"findings"`
+}
+
+type finding struct {
+	Check    string `json:"check"`
+	Account  string `json:"account,omitempty"`
+	Sequence uint64 `json:"sequence,omitempty"`
+	Detail   string `json:"detail"`
+}
+
+func (a *app) fsckCommand() *cobra.Command {
+	var state, policyFile string
+	c := &cobra.Command{
+		Use:   "fsck",
+		Short: "Check a service's database, with public keys alone",
+		Long: `Walks the whole database of a service, running or not, and changes nothing: every account's chain of
+ledger entries with its signatures and links, and that all the rest is what the entries name.
+
+The ledger's public keys come from the newest evidence that the host keeps, which must be genuine
+and accepted by the trust policy. Exit code 7: something is wrong; every finding is printed.
+
+What it cannot see: whether the newest entry is the newest there ever was. The enclave's memory
+and people's devices know that.`,
+		Example: `  passclave fsck --state ./state`,
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if policyFile == "" {
+				policyFile = filepath.Join(state, stack.PolicyFileName)
+			}
+			out, err := a.fsck(c, filepath.Join(state, string(stack.Host)), policyFile)
+			if err != nil {
+				return err
+			}
+			if err := a.print(out, func(w io.Writer) { printChecked(w, out) }); err != nil {
+				return err
+			}
+			if !out.Whole {
+				a.exit = exitAlarm
+				return errReported
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
+	c.Flags().StringVar(&policyFile, "policy", "", "trust policy `file` (default: policy.json in the state folder)")
+	return c
+}
+
+func (a *app) fsck(c *cobra.Command, folder, policyFile string) (*checked, error) {
+	open := func() (store.Inspector, error) { return sqlite.Inspect(folder) }
+	i, err := open()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no database in %s: %w", folder, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	evidence, err := i.Note(c.Context(), store.NoteEvidence)
+	id, idErr := i.Ledger(c.Context())
+	if err := errors.Join(err, idErr, i.Close()); err != nil {
+		return nil, err
+	}
+	out := &checked{Whole: true, Findings: []finding{}}
+	if id == nil {
+		return out, nil // no entry was ever written
+	}
+	if evidence == nil {
+		return nil, errors.New("the database has entries, but no evidence to take the ledger's public keys from: start the service once")
+	}
+	trust, err := os.ReadFile(policyFile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(trust)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", policyFile, err)
+	}
+	j := judge(evidence, nil, p, time.Now())
+	switch j.verdict {
+	case verdictNotGenuine:
+		return nil, wire.Errorf(wire.CodeEvidence, "the evidence in the database")
+	case verdictRefused:
+		return nil, wire.Errorf(wire.CodePolicy, "the evidence in the database")
+	}
+	verifier, err := j.ledgerVerifier()
+	if err != nil {
+		return nil, err
+	}
+	a.working("checking")
+	summary, err := fsck.Run(c.Context(), open, verifier, runtime.NumCPU(), func(f fsck.Finding) {
+		found := finding{Check: string(f.Check), Sequence: f.Sequence, Detail: f.Detail}
+		if f.Account != nil {
+			found.Account = f.Account.String()
+		}
+		out.Findings = append(out.Findings, found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.Accounts, out.Entries, out.Records, out.Blobs = summary.Accounts, summary.Entries, summary.Records, summary.Blobs
+	out.Whole = summary.Findings == 0
+	return out, nil
+}
+
+func printChecked(w io.Writer, out *checked) {
+	for _, f := range out.Findings {
+		account := ""
+		if f.Account != "" {
+			account = fmt.Sprintf(" account %.16s…:", f.Account)
+		}
+		fmt.Fprintf(w, "WRONG %s:%s %s\n", f.Check, account, printable(f.Detail))
+	}
+	verdict := "whole"
+	if !out.Whole {
+		verdict = fmt.Sprintf("NOT whole: %d findings", len(out.Findings))
+	}
+	fmt.Fprintf(w, "%d accounts, %d entries, %d records, %d blobs: %s\n", out.Accounts, out.Entries, out.Records, out.Blobs, verdict)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
+)
+
+func (a *app) keysCommand() *cobra.Command {
+	c := &cobra.Command{Use: "keys", Short: "The service's key-encryption key"}
+	c.AddCommand(a.keysBackupCommand(), a.keysRestoreCommand())
+	return c
+}
+
+// backup is the JSON of keys backup and keys restore.
+type backup struct {
+	File  string `json:"file"`
+	State string `json:"state"`
+}
+
+func (a *app) keysBackupCommand() *cobra.Command {
+	var state, out string
+	c := &cobra.Command{
+		Use:   "backup -o FILE",
+		Short: "Back up the key-encryption key, under a passphrase",
+		Long: `Writes all versions of the key-encryption key (KEK) of the file key store into one file, encrypted
+under a passphrase (Argon2id, AES-256-GCM). Without its KEK a database is lost.
+
+Whoever has this file and its passphrase has the KEK: keep it apart from the database.`,
+		Example: `  passclave keys backup -o kek.backup`,
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if out == "" {
+				return usagef("say where to: -o FILE")
+			}
+			if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+				return usagef("%s exists already", out)
+			}
+			passphrase, err := a.secret("New passphrase of the backup", a.pinFD, "--passphrase-fd", true)
+			if err != nil {
+				return err
+			}
+			a.working("encrypting")
+			data, err := file.Backup(c.Context(), keyFolder(state), []byte(passphrase))
+			if err != nil {
+				return err
+			}
+			if err := statefile.Write(out, data); err != nil {
+				return err
+			}
+			return a.print(backup{out, state}, func(w io.Writer) { fmt.Fprintf(w, "The KEK is in %s, under your passphrase.\n", out) })
+		},
+	}
+	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
+	c.Flags().StringVarP(&out, "output", "o", "", "`file` to write; it must not exist")
+	a.passphraseFlag(c)
+	return c
+}
+
+func (a *app) keysRestoreCommand() *cobra.Command {
+	var state string
+	c := &cobra.Command{
+		Use:     "restore FILE",
+		Short:   "Bring the key-encryption key back from a backup",
+		Long:    "Brings the KEK back into a service's folder that has lost it. Keys that are there are never touched. The service must not run.",
+		Example: `  passclave keys restore kek.backup --state ./state`,
+		Args:    args("FILE"),
+		RunE: func(c *cobra.Command, given []string) error {
+			data, err := os.ReadFile(given[0])
+			if err != nil {
+				return err
+			}
+			passphrase, err := a.secret("Passphrase of the backup", a.pinFD, "--passphrase-fd", false)
+			if err != nil {
+				return err
+			}
+			a.working("decrypting")
+			if err := file.Restore(c.Context(), keyFolder(state), data, []byte(passphrase)); err != nil {
+				return err
+			}
+			return a.print(backup{given[0], state}, func(w io.Writer) { fmt.Fprintln(w, "The KEK is back.") })
+		},
+	}
+	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
+	a.passphraseFlag(c)
+	return c
+}
+
+func (a *app) passphraseFlag(c *cobra.Command) {
+	descriptor(c, &a.pinFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
+}
+
+func keyFolder(state string) string { return filepath.Join(state, string(stack.Broker)) }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Groups of the help.
+const (
+	groupPasskeys = "passkeys"
+	groupDevices  = "devices"
+	groupCheck    = "check"
+	groupOperate  = "operate"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	cobra.EnableCommandSorting = false // help has the order of a story
+	root := &cobra.Command{
+		Use:   "passclave",
+		Short: "Passkeys that sync, and that nobody but you can read",
+		Long: "passclave keeps passkeys in a service whose operator, host and storage cannot read them.\n" +
+			"It verifies the service's attestation itself before it sends anything.",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.profile, "profile", "p", defaultProfile, "`name` of this device's profile: one for each device on this machine")
+	flags.BoolVar(&a.json, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
+	root.AddGroup(
+		&cobra.Group{ID: groupPasskeys, Title: "Passkeys:"},
+		&cobra.Group{ID: groupDevices, Title: "Devices and PIN:"},
+		&cobra.Group{ID: groupCheck, Title: "Check the service:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate:"},
+	)
+	root.AddCommand(
+		inGroup(groupPasskeys, a.passkeyCommand()),
+		inGroup(groupDevices, a.enrollCommand()), inGroup(groupDevices, a.joinCommand()),
+		inGroup(groupDevices, a.pinCommand()), inGroup(groupDevices, a.deviceCommand()),
+		inGroup(groupCheck, a.verifyCommand()), inGroup(groupCheck, a.historyCommand()),
+		inGroup(groupCheck, a.statusCommand()), inGroup(groupCheck, a.syncCommand()),
+		inGroup(groupOperate, a.upCommand()), inGroup(groupOperate, a.demoCommand()),
+		inGroup(groupOperate, a.fsckCommand()), inGroup(groupOperate, a.keysCommand()),
+	)
+	for _, c := range append(root.Commands(), root) {
+		askForSubcommand(c)
+	}
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		if c == root {
+			rootHelp(root, a.stdout)
+			return
+		}
+		fmt.Fprintln(a.stdout, strings.TrimSpace(firstOf(c.Long, c.Short)))
+		fmt.Fprint(a.stdout, "\n"+c.UsageString())
+	})
+	return root
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+func inGroup(id string, c *cobra.Command) *cobra.Command {
+	c.GroupID = id
+	return c
+}
+
+// askForSubcommand makes a command that only holds others show its help, and an
+// unknown subcommand a wrong use.
+func askForSubcommand(c *cobra.Command) {
+	if c.Runnable() {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("there is no command %q", c.CommandPath()+" "+args[0])
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usagef("%s", text)
+	}
+	c.SuggestionsMinimumDistance = 2
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+}
+
+// rootHelp prints every command in its group, subcommands spelt out.
+func rootHelp(root *cobra.Command, w io.Writer) {
+	fmt.Fprintf(w, "%s\n\nUsage: passclave COMMAND [flags]\n", root.Long)
+	for _, g := range root.Groups() {
+		fmt.Fprintf(w, "\n%s\n", g.Title)
+		for _, c := range root.Commands() {
+			if c.GroupID != g.ID {
+				continue
+			}
+			for _, leaf := range leaves(c) {
+				name := strings.TrimPrefix(leaf.CommandPath(), root.Name()+" ")
+				fmt.Fprintf(w, "  %-18s %s\n", name, leaf.Short)
+			}
+		}
+	}
+	fmt.Fprintf(w, `
+Flags of all commands:
+  -p, --profile NAME   one profile for each device on this machine (default "default")
+      --json           print JSON
+  -h, --help           help, with examples: passclave COMMAND --help
+
+Shell completion: passclave completion bash|zsh|fish|powershell
+
+%s`, exitHelp)
+}
+
+func leaves(c *cobra.Command) []*cobra.Command {
+	if !c.HasAvailableSubCommands() {
+		return []*cobra.Command{c}
+	}
+	var all []*cobra.Command
+	for _, sub := range c.Commands() {
+		all = append(all, leaves(sub)...)
+	}
+	return all
+}
+
+// args checks the number of arguments: a wrong one is a wrong use. names are shown.
+func args(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, given []string) error {
+		if len(given) == len(names) {
+			return nil
+		}
+		if len(names) == 0 {
+			return usagef("%s takes no argument, not %q", c.CommandPath(), given[0])
+		}
+		return usagef("%s needs %s; see %s --help", c.CommandPath(), strings.Join(names, " and "), c.CommandPath())
+	}
+}
+
+// Flags that several commands have.
+
+func (a *app) pinFlag(c *cobra.Command) {
+	descriptor(c, &a.pinFD, "pin-fd", "read the PIN from this file `descriptor`: one line")
+}
+
+func (a *app) codeFlag(c *cobra.Command) {
+	descriptor(c, &a.codeFD, "code-fd", "read the local code of the software UV key from this file `descriptor`: one line")
+}
+
+// descriptor adds a flag for a file descriptor: -1 where it is not given, which help does not show.
+func descriptor(c *cobra.Command, fd *int, name, usage string) {
+	c.Flags().IntVar(fd, name, -1, usage)
+	c.Flags().Lookup(name).DefValue = "0"
+}
+
+func (a *app) loginFlags(c *cobra.Command) {
+	c.Flags().StringVar(&a.user, "user", "", "log in as this `name` without a browser: at the development issuer only")
+	c.Flags().BoolVar(&a.noBrowser, "no-browser", false, "print the login's address, open nothing")
+}
+
+func (a *app) yesFlag(c *cobra.Command) {
+	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/keyrelease/releasepolicy"
+	"github.com/passclave/passclave/policy"
+	"github.com/passclave/passclave/wire"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"passclave": func() {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+// TestScripts runs what needs no service: help, wrong use, exit codes, JSON of
+// errors, files. `exits N COMMAND…` demands an exit code.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PASSCLAVE_HOME", filepath.Join(e.WorkDir, "profiles"))
+			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// writePolicies writes policy.json and weaker.json, which waives the measurement.
+func writePolicies(dir string) error {
+	p := policy.ForDevelopment(wire.Digest{1}, wire.Digest{2}, wire.LedgerIdentity{
+		ID: bytes.Repeat([]byte{3}, 32), Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1,
+	})
+	weaker := p.Encode()
+	p.Releases[0].Measurement = policy.Require(policy.Hex(make([]byte, 48)))
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "policy.json"), p.Encode(), 0o600),
+		os.WriteFile(filepath.Join(dir, "weaker.json"), weaker, 0o600))
+}
+
+// writeKeys writes keys/keys.json: the broker's file with one key.
+func writeKeys(dir string) error {
+	s, err := file.Open(filepath.Join(dir, "keys"))
+	if err != nil {
+		return err
+	}
+	_, err = s.Create(context.Background(), "kek", releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": "value"}))
+	return err
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N COMMAND ...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var ended *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &ended) {
+		got = ended.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, not %d", got, want)
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/policy"
+	"github.com/passclave/passclave/wire"
+)
+
+// notice is the JSON of something that another device did.
+type notice struct {
+	Sequence uint64    `json:"sequence"`
+	Kind     string    `json:"kind"`
+	Device   string    `json:"device"`
+	Target   string    `json:"target,omitempty"`
+	Name     string    `json:"name,omitempty"`
+	Time     time.Time `json:"time"` // by the host's clock
+	Attempts uint64    `json:"attempts,omitempty"`
+}
+
+func showNotices(notices []client.Notice) []notice {
+	out := []notice{}
+	for _, n := range notices {
+		s := notice{Sequence: n.Sequence, Kind: string(n.Kind), Device: n.Device.String(), Name: n.Name, Time: unix(n.Time), Attempts: n.Attempts}
+		if n.Kind == ledger.KindRevoke {
+			s.Target = n.Target.String()
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func printNotices(w io.Writer, notices []notice) {
+	for _, n := range notices {
+		h := historyEntry{Kind: n.Kind, Target: n.Target, Attempts: n.Attempts}
+		fmt.Fprintf(w, "  ! %s: %s, device %.8s %s\n", moment(n.Time), what(h), n.Device, printable(n.Name))
+	}
+}
+
+// status is the JSON of status.
+type status struct {
+	Profile      string   `json:"profile"`
+	Service      string   `json:"service"`
+	Account      string   `json:"account,omitempty"`
+	Device       string   `json:"device,omitempty"`
+	Name         string   `json:"name,omitempty"`
+	Member       bool     `json:"member"`
+	Removed      bool     `json:"removed"`
+	Young        bool     `json:"young"`
+	Epoch        uint64   `json:"epoch"`
+	Remembered   uint64   `json:"remembered"` // sequence of the newest entry that this device remembers
+	Hash         string   `json:"remembered_hash,omitempty"`
+	Freshness    string   `json:"freshness,omitempty"`
+	SoftwareKeys bool     `json:"software_keys"`
+	UV           string   `json:"uv"`
+	Pending      string   `json:"pending,omitempty"`
+	Alarm        *alarm   `json:"alarm,omitempty"`
+	Notices      []notice `json:"notices"`
+	Simulation   bool     `json:"simulation"`         // the pinned trust policy accepts simulated hardware
+	Accepted     *bool    `json:"accepted,omitempty"` // attested just now; absent with --offline
+	Problem      string   `json:"problem,omitempty"`  // code of why it could not be attested
+}
+
+type alarm struct {
+	Remembered uint64 `json:"remembered"`
+	Offered    uint64 `json:"offered"`
+}
+
+// freshnessHelp says in words how the newest state is known to be the newest.
+var freshnessHelp = map[string]string{
+	wire.FreshnessLocal: "local: the enclave remembers since it started, and this device remembers what it saw;\n" +
+		"              a host that restarts the service from old copies is found out by the devices alone",
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	var offline, clear bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "What this device knows, and how the service is",
+		Long: `Shows what this device knows of itself, its account and its service; what other devices did since
+the last look; and, unless --offline is given, whether the service's attestation is accepted now.`,
+		Example: `  passclave status --profile laptop
+  passclave status --clear-alarm     # after you found out why`,
+		Args: args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := a.open(c.Context())
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			if clear {
+				if err := d.ClearAlarm(c.Context()); err != nil {
+					return err
+				}
+			}
+			out := a.statusOf(c.Context(), d, offline)
+			if err := a.print(out, func(w io.Writer) { printStatus(w, out) }); err != nil {
+				return err
+			}
+			if n := len(out.Notices); n > 0 {
+				if err := d.NoticesShown(c.Context(), out.Notices[n-1].Sequence); err != nil {
+					return err
+				}
+			}
+			if out.Alarm != nil {
+				a.exit = exitAlarm
+				return errReported
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&offline, "offline", false, "ask nobody")
+	c.Flags().BoolVar(&clear, "clear-alarm", false, "take the alarm away; what this device remembers stays")
+	return c
+}
+
+func (a *app) statusOf(ctx context.Context, d *device, offline bool) status {
+	s := d.Status()
+	out := status{
+		Profile: a.profile, Service: s.URL, Name: s.Name, Member: s.Member, Removed: s.Removed, Young: s.Young,
+		Epoch: s.Epoch, Remembered: s.Remembered.Sequence, Freshness: s.Freshness, SoftwareKeys: s.SoftwareKeys,
+		UV: uvSoftware, Pending: string(s.Pending), Notices: showNotices(d.Notices()),
+	}
+	if s.Member || s.Removed {
+		out.Account, out.Device, out.Hash = s.Account.String(), s.Device.String(), s.Remembered.Hash.String()
+	}
+	if s.Alarm != nil {
+		out.Alarm = &alarm{s.Alarm.Remembered.Sequence, s.Alarm.Offered.Sequence}
+	}
+	if p, err := policy.Parse(d.TrustPolicy()); err == nil {
+		out.Simulation = p.Simulation != nil
+	}
+	if offline {
+		return out
+	}
+	a.working("verifying the service")
+	_, err := d.Attest(ctx)
+	accepted := err == nil
+	out.Accepted = &accepted
+	if err != nil {
+		out.Problem = toJSON(err).Code
+	}
+	return out
+}
+
+func printStatus(w io.Writer, s status) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s  %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("profile", "%s", s.Profile)
+	line("service", "%s", s.Service)
+	if s.Simulation {
+		line("", "SIMULATION: the pinned trust policy accepts simulated hardware, which proves nothing")
+	}
+	if s.Accepted != nil {
+		if *s.Accepted {
+			line("", "attestation accepted just now")
+		} else {
+			line("", "NOT accepted just now: %s (passclave verify says more)", s.Problem)
+		}
+	}
+	switch {
+	case s.Removed:
+		line("device", "%q (%.8s) is no longer a member: revoked, or it left", printable(s.Name), s.Device)
+	case !s.Member:
+		line("device", "not a member of an account yet")
+	default:
+		young := ""
+		if s.Young {
+			young = ", young: it cannot revoke devices or set the PIN yet"
+		}
+		line("device", "%q (%.8s) of account %.16s…%s", printable(s.Name), s.Device, s.Account, young)
+		line("epoch", "%d", s.Epoch)
+		line("remembers", "entry %d (%.16s…)", s.Remembered, s.Hash)
+	}
+	if s.SoftwareKeys {
+		line("keys", "in a file of this profile")
+	}
+	line("UV", "software UV: a key sealed by your local code; as strong as that file and the code")
+	if s.Freshness != "" {
+		text := freshnessHelp[s.Freshness]
+		if text == "" {
+			text = s.Freshness
+		}
+		line("freshness", "%s", text)
+	}
+	if s.Pending != "" {
+		line("pending", "%s: its answer was lost; passclave sync settles it", s.Pending)
+	}
+	if s.Alarm != nil {
+		line("ALARM", "the service showed a history (entry %d) that does not contain entry %d, which this device remembers", s.Alarm.Offered, s.Alarm.Remembered)
+	}
+	printNotices(w, s.Notices)
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/passclave/passclave/policy"
+)
+
+// verification is the JSON of verify. "could not tell" is an error instead.
+type verification struct {
+	Service    string   `json:"service"`
+	Verdict    string   `json:"verdict"`
+	Simulation bool     `json:"simulation"`
+	Warnings   []string `json:"warnings"`
+	Findings   []line   `json:"findings"`
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var policyFile string
+	c := &cobra.Command{
+		Use:   "verify [URL --policy FILE]",
+		Short: "Is the service what it should be? Every check, one a line",
+		Long: `Asks the service for fresh evidence and makes every check on this machine: first whether the
+evidence is genuine, then what the trust policy says of each field. Without arguments it takes
+service and pinned policy of the profile.
+
+Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 could not tell.`,
+		Example: `  passclave verify --profile laptop
+  passclave verify http://127.0.0.1:8780 --policy state/policy.json --json`,
+		Args: func(c *cobra.Command, given []string) error {
+			if len(given) > 1 {
+				return usagef("%s takes one URL", c.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, given []string) error {
+			service, trust, err := a.toVerify(c, given, policyFile)
+			if err != nil {
+				return err
+			}
+			p, err := policy.Parse(trust)
+			if err != nil {
+				return fmt.Errorf("trust policy: %w", err)
+			}
+			a.working("asking for evidence")
+			bundle, nonce, err := fetchEvidence(c.Context(), service)
+			if err != nil {
+				return err
+			}
+			j := judge(bundle, nonce, p, time.Now())
+			out := verification{Service: service, Verdict: j.verdict, Warnings: []string{}, Findings: j.lines}
+			if j.claims != nil {
+				out.Simulation = j.claims.Simulated
+				for _, w := range policy.Warnings(j.claims, p) {
+					out.Warnings = append(out.Warnings, w.String())
+				}
+			}
+			if err := a.print(out, func(w io.Writer) { printVerification(w, out) }); err != nil {
+				return err
+			}
+			a.exit = j.exit()
+			return errReported
+		},
+	}
+	c.Flags().StringVar(&policyFile, "policy", "", "trust policy `file` (default: the one pinned in the profile)")
+	return c
+}
+
+// toVerify returns the service and the policy: those of the arguments, else of the profile.
+func (a *app) toVerify(c *cobra.Command, given []string, policyFile string) (service string, trust []byte, err error) {
+	if len(given) > 0 {
+		service = given[0]
+	}
+	if policyFile != "" {
+		if trust, err = os.ReadFile(policyFile); err != nil {
+			return "", nil, err
+		}
+	}
+	if service != "" && trust != nil {
+		return service, trust, nil
+	}
+	d, err := a.open(c.Context())
+	if err != nil {
+		return "", nil, err
+	}
+	defer d.close()
+	if service == "" {
+		service = d.Status().URL
+	}
+	if trust == nil {
+		trust = d.TrustPolicy()
+	}
+	return service, trust, nil
+}
+
+func printVerification(w io.Writer, v verification) {
+	for _, text := range v.Warnings {
+		fmt.Fprintf(w, "! %s\n", printable(text))
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, l := range v.Findings {
+		mark := map[string]string{string(policy.Accepted): "ok", string(policy.Refused): "REFUSED", string(policy.Waived): "waived"}[l.Verdict]
+		if mark == "" {
+			mark = l.Verdict
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Of, mark, l.Name, shown(l))
+	}
+	t.Flush()
+	for _, l := range v.Findings {
+		if l.Remedy != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", l.Name, l.Remedy)
+		}
+	}
+	fmt.Fprintf(w, "\n%s: %s\n", v.Service, strings.ToUpper(v.Verdict))
+}
+
+// shown is expected and actual of a check, side by side where they differ.
+func shown(l line) string {
+	expected, actual := printable(l.Expected), printable(l.Actual)
+	switch {
+	case l.Verdict == string(policy.Refused):
+		return fmt.Sprintf("expected %s, found %s", firstOf(expected, "(nothing)"), firstOf(actual, "(nothing)"))
+	case actual == "":
+		return ""
+	case l.Verdict == string(policy.Waived):
+		return fmt.Sprintf("%s (%s)", actual, expected)
+	}
+	return actual
+}
