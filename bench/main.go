@@ -1,0 +1,202 @@
+// Command bench measures what Passclave costs, and how much of it is cryptography
+// that no implementation could do without.
+//
+// It founds two services in simulation, one with a thousand accounts and one with a
+// million, and asks them over HTTP as clients do. The cost of an operation is the CPU
+// time of host and enclave together, by the kernel's account of the two processes; this
+// program's own is not in it. Both builds of the enclave are measured: rows with
+// "+secret" are the shipped one (GOEXPERIMENT=runtimesecret), those without it do not
+// erase what handled a secret, as the floors do not. docs/performance.md says what each
+// row is.
+//
+//	make bench
+//	go run ./bench -plot results.json > results.svg
+//
+// Environment:
+//
+//	BENCH_JSON      file to write the results to
+//	BENCH_ACCOUNTS  accounts of the large store; a million if not set
+//	BENCH_STATE     folder that keeps the services between runs; passclave-bench in
+//	                the user's cache folder if not set. A million accounts take some GB.
+//	BENCH_BIN       folder of the binaries; ./bin if not set
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *plotted != "" {
+		err = plotFile(*plotted)
+	} else {
+		err = run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func plotFile(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	svg, err := plot(data)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(svg)
+	return err
+}
+
+// fewAccounts is the size of the small store.
+const fewAccounts = 1000
+
+// settings are the environment.
+type settings struct {
+	json, state, bin string
+	accounts         int
+}
+
+func fromEnvironment() (*settings, error) {
+	s := &settings{json: os.Getenv("BENCH_JSON"), state: os.Getenv("BENCH_STATE"), bin: os.Getenv("BENCH_BIN"), accounts: 1_000_000}
+	if text := os.Getenv("BENCH_ACCOUNTS"); text != "" {
+		var err error
+		if s.accounts, err = strconv.Atoi(text); err != nil || s.accounts < fewAccounts {
+			return nil, fmt.Errorf("BENCH_ACCOUNTS %q is not a number from %d on", text, fewAccounts)
+		}
+	}
+	if s.state == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, err
+		}
+		s.state = filepath.Join(cache, "passclave-bench")
+	}
+	if s.bin == "" {
+		s.bin = "bin"
+	}
+	var err error
+	if s.bin, err = filepath.Abs(s.bin); err != nil {
+		return nil, err
+	}
+	for _, binary := range []string{s.shipped(), s.plain()} {
+		if _, err := os.Stat(binary); err != nil {
+			return nil, fmt.Errorf("%w: `make bench` builds it", err)
+		}
+	}
+	return s, os.MkdirAll(s.state, 0o700)
+}
+
+// shipped is the enclave as it is shipped, plain the one built without runtime/secret.
+func (s *settings) shipped() string { return filepath.Join(s.bin, "passclave-enclave") }
+func (s *settings) plain() string   { return filepath.Join(s.bin, "bench", "passclave-enclave") }
+
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+func run(ctx context.Context) error {
+	o, err := fromEnvironment()
+	if err != nil {
+		return err
+	}
+	var services []*service
+	defer func() {
+		for _, s := range services {
+			s.Stop()
+		}
+	}()
+	for _, size := range []int{fewAccounts, o.accounts} {
+		name := strconv.Itoa(size)
+		if len(services) == 1 {
+			name = "large-" + name // also where both are of one size
+		}
+		folder := filepath.Join(o.state, name)
+		people, err := found(ctx, folder, o.bin, size, say)
+		if err != nil {
+			return err
+		}
+		s, err := start(ctx, folder, o.bin, people)
+		if err != nil {
+			return fmt.Errorf("%w (if an older build made %s, remove it)", err, folder)
+		}
+		services = append(services, s)
+	}
+	results, err := measure(ctx, o, services[0], services[1])
+	if err != nil {
+		return err
+	}
+	printTable(os.Stdout, results)
+	if o.json == "" {
+		return nil
+	}
+	data, err := encode(results)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, data, 0o644)
+}
+
+// measure runs everything, first on the build without runtime/secret.
+func measure(ctx context.Context, o *settings, small, large *service) (results []*result, err error) {
+	f, err := newFloors()
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := os.MkdirTemp(o.state, "scratch-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	say("allocations")
+	assertion, create, err := allocations(ctx, filepath.Join(scratch, "allocations"))
+	if err != nil {
+		return nil, err
+	}
+	appended, err := bareAppend(ctx, filepath.Join(scratch, "appends"))
+	if err != nil {
+		return nil, err
+	}
+	for _, build := range []struct{ binary, suffix string }{{o.plain(), ""}, {o.shipped(), "+secret"}} {
+		for _, s := range []*service{small, large} {
+			if err := s.runs(ctx, build.binary); err != nil {
+				return nil, err
+			}
+		}
+		say("assertions%s", build.suffix)
+		rows, err := assertionRows(ctx, small, large, build.suffix, f, assertion)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, rows...)
+		say("create and PIN attempts%s", build.suffix)
+		if rows, err = changeRows(ctx, small, build.suffix, f, 2*appended, create); err != nil {
+			return nil, err
+		}
+		results = append(results, rows...)
+		say("boot%s", build.suffix)
+		if rows, err = bootRows(ctx, small, build.binary, build.suffix); err != nil {
+			return nil, err
+		}
+		results = append(results, rows...)
+	}
+	say("evidence")
+	row, err := evidenceRow(ctx, small)
+	return append(results, row), err
+}
