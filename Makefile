@@ -1,0 +1,66 @@
+# Passclave. `make` alone explains itself.
+
+# The one toolchain that the measured binary is built with; Go fetches it where it is missing.
+export GOTOOLCHAIN ?= go1.26.8
+# Shipped binaries need no C library and contain no path and no commit of the build machine.
+export CGO_ENABLED ?= 0
+
+GO       ?= go
+BIN      ?= bin
+STATE    ?= ./state
+FUZZTIME ?= 3s
+PACKAGES ?= ./...
+
+BUILD = $(GO) build -trimpath -buildvcs=false
+# The enclave erases what handled a secret (runtime/secret), where the platform can.
+ENCLAVE_EXPERIMENT = runtimesecret
+# What a browser runs too.
+WASM_PACKAGES = ./wire/... ./ledger ./attestation ./policy ./client/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test bench fuzz lint reproduce wasm-test claims clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+build: ## build everything into bin/ (BIN=FOLDER)
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/ $(filter-out ./cmd/passclave-enclave/,$(wildcard ./cmd/*/))
+	GOEXPERIMENT=$(ENCLAVE_EXPERIMENT) $(BUILD) -o $(BIN)/passclave-enclave ./cmd/passclave-enclave
+
+run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER)
+	@exec $(BIN)/passclave up --state $(STATE)
+
+demo: build ## tell the whole story in a temporary folder: each step must have exactly its result
+	@exec $(BIN)/passclave demo
+
+test: build ## run all tests (CI=true: with the race detector; installs Debian packages it needs, asking first)
+	@build/need node=nodejs $(if $(CI),gcc=gcc)
+	$(if $(CI),CGO_ENABLED=1) $(GO) test $(if $(CI),-race) $(PACKAGES)
+	@$(MAKE) --no-print-directory wasm-test
+
+wasm-test: ## run the client's tests as WebAssembly under node
+	@build/wasm-test $(WASM_PACKAGES)
+
+js-mod: ## make js.mod and js.sum, what a browser builds with, from go.mod and go.sum
+	@(cat go.mod; printf '\nreplace github.com/google/logger => ./third_party/google-logger-js\n') > js.mod
+	@cp go.sum js.sum
+
+bench: build ## measure (BENCH_JSON=FILE, BENCH_ACCOUNTS=N)
+	$(BUILD) -o bin/bench/ ./cmd/passclave-enclave
+	$(GO) run ./bench
+
+fuzz: ## fuzz every decoder for FUZZTIME (3s)
+	@build/fuzz $(FUZZTIME)
+
+lint: ## gofmt and vet; staticcheck and govulncheck where they can be had
+	@build/lint
+
+reproduce: ## build the enclave twice, in two folders with two caches, and compare
+	@GOEXPERIMENT=$(ENCLAVE_EXPERIMENT) build/reproduce
+
+claims: ## break every check that docs/claims.md names and see its test fail
+	$(GO) run ./docs/claimcheck
+
+clean: ## remove what was built, not the state
+	rm -rf $(BIN)
