@@ -35,7 +35,7 @@ func (d *Device) applySync(r *wire.SyncResult, a *answer) error {
 	p.Member, p.Joining = true, ""
 	p.Feed, p.Young, p.Left = r.FeedToken, r.Young, r.Unsealed
 	d.settled(r.Last)
-	if _, err := p.manifest(r.Manifest); wire.CodeOf(err) != wire.CodeConflict {
+	if _, err := p.manifest(r.Manifest, p.manifestFloor()); wire.CodeOf(err) != wire.CodeConflict {
 		return err
 	}
 	return nil // the store's is newer than the answer: another device was faster
@@ -120,13 +120,17 @@ func (d *Device) settled(last *wire.Outcome) {
 	}
 }
 
-// manifest opens a sealed manifest and takes its sequence. Only the vault secret in
-// force vouches for one: a revoked device holds those of before. Refused with
-// [wire.CodeRollback] is a manifest of an earlier epoch, or older than the newest
-// seen, or than the newest entry that came with one; with [wire.CodeEpoch] one of a
-// later epoch; with [wire.CodeConflict] one of an entry that no sealed answer has
-// named yet. Of the last two a sync tells whether they are to be believed.
-func (p *profile) manifest(sealed []byte) (*wire.Manifest, error) {
+// manifestFloor is the sequence that the next manifest asked for has at least: of the
+// newest one seen, and of the newest entry that came with one.
+func (p *profile) manifestFloor() uint64 { return max(p.Manifest, p.Edited) }
+
+// manifest opens a sealed manifest and takes its sequence; floor is the manifestFloor
+// of when it was asked for. Only the vault secret in force vouches for one: a revoked
+// device holds those of before. Refused with [wire.CodeRollback] is a manifest of an
+// earlier epoch, or below the floor; with [wire.CodeEpoch] one of a later epoch; with
+// [wire.CodeConflict] one of an entry that no sealed answer has named yet. Of the last
+// two a sync tells whether they are to be believed.
+func (p *profile) manifest(sealed []byte, floor uint64) (*wire.Manifest, error) {
 	earlier := false
 	m, err := wire.OpenManifest(sealed, p.Ledger.ID, p.Account, func(generation, epoch uint64) []byte {
 		held := p.epoch()
@@ -144,13 +148,13 @@ func (p *profile) manifest(sealed []byte) (*wire.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if floor := max(p.Manifest, p.Edited); m.Sequence < floor {
+	if m.Sequence < floor {
 		return nil, wire.Errorf(wire.CodeRollback, "manifest of entry %d, while one of entry %d must exist", m.Sequence, floor)
 	}
 	if m.Sequence > p.Known.Sequence {
 		return nil, wire.Errorf(wire.CodeConflict, "manifest of entry %d, while this device knows of %d", m.Sequence, p.Known.Sequence)
 	}
-	p.Manifest = m.Sequence
+	p.Manifest = max(p.Manifest, m.Sequence)
 	return m, nil
 }
 

@@ -125,6 +125,7 @@ const (
 )
 
 func (d *Device) pullFrom(ctx context.Context, c *recordCache) (missing int, m *wire.Manifest, err error) {
+	floor := d.p.manifestFloor()
 	for pages, records := 1, 0; ; pages++ {
 		page, err := d.feedPage(ctx, c.After)
 		if err != nil {
@@ -143,13 +144,31 @@ func (d *Device) pullFrom(ctx context.Context, c *recordCache) (missing int, m *
 		}
 		c.After, c.Manifest = max(c.After, page.Next), page.Manifest
 		if !page.More {
-			m, err := d.p.manifest(c.Manifest)
+			m, err := d.p.manifest(c.Manifest, floor)
+			if wire.CodeOf(err) == wire.CodeConflict {
+				m, err = d.ahead(ctx, c.Manifest, floor)
+			}
 			if err != nil {
 				return 0, nil, err
 			}
 			return d.check(c, m), m, nil
 		}
 	}
+}
+
+// ahead judges a manifest that is ahead of what sealed answers have named: another
+// device was faster, or somebody made it. A sync tells. That may name a newer one in
+// turn; the one at hand is then still as new as what was asked for. Where the epoch
+// has changed, [wire.CodeEpoch]: the secret that vouched for it is a former one.
+func (d *Device) ahead(ctx context.Context, sealed []byte, floor uint64) (*wire.Manifest, error) {
+	held := d.p.epoch().Epoch
+	if err := d.syncAccount(ctx, nil); err != nil {
+		return nil, err
+	}
+	if d.p.epoch().Epoch != held {
+		return nil, wire.Errorf(wire.CodeEpoch, "a new epoch began while the feed was read")
+	}
+	return d.p.manifest(sealed, floor)
 }
 
 func (d *Device) feedPage(ctx context.Context, after uint64) (*wire.FeedPage, error) {

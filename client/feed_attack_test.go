@@ -92,24 +92,53 @@ func TestForgedManifest(t *testing.T) {
 	}
 }
 
-// Another device is faster than the pull that follows a sync.
+// Another device is faster than every pull and every sync that follows it: one sync
+// settles what was read, however busy the other one is.
 func TestManifestOvertakes(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	d := f.enrolled()
 	create(t, d, "a.test", "a")
 	f.sent = nil
+	var read uint64
 	f.feed = func(p *wire.FeedPage) {
-		if f.count(wire.CommandSync) == 1 {
-			f.commit(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
-			p.Manifest = f.account.manifest
-		}
+		f.commit(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+		p.Manifest, read = f.account.manifest, f.account.newest().Sequence
+		f.commit(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
 	}
 	if _, err := d.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if f.count(wire.CommandSync) != 2 || d.p.Manifest != f.account.newest().Sequence {
-		t.Errorf("sent %v, manifest %d", f.sent, d.p.Manifest)
+	if f.count(wire.CommandSync) != 2 || d.p.Listed != read || d.p.Manifest != read+1 {
+		t.Errorf("sent %v; read a manifest of %d, kept %d, seen %d", f.sent, read, d.p.Listed, d.p.Manifest)
+	}
+	if l, err := d.List(t.Context()); err != nil || !l.Stale || len(l.Passkeys) != 1 {
+		t.Errorf("listed %+v, %v", l, err)
+	}
+}
+
+// The manifest read is ahead, and the sync that tells so brings a new epoch, too: only
+// the secret now in force vouches for a manifest, so that another is read.
+func TestManifestOvertakenByEpoch(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.enrolled()
+	create(t, d, "a.test", "a")
+	f.feed = func(p *wire.FeedPage) {
+		f.feed = nil
+		f.commit(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+		p.Manifest = f.account.manifest
+		f.newEpoch()
+		f.commit(wire.Digest{}, ledger.Note{Kind: ledger.KindRevoke})
+	}
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if newest := f.account.newest().Sequence; d.p.epoch().Epoch != 2 || d.p.Listed != newest {
+		t.Errorf("epoch %d, listed %d of %d", d.p.epoch().Epoch, d.p.Listed, newest)
+	}
+	if k := passkeys(t, d); len(k) != 1 {
+		t.Errorf("listed %+v", k)
 	}
 }
 

@@ -43,7 +43,11 @@ func OpenFileStorage(dir string) (*FileStorage, error) {
 }
 
 // Close gives the folder free.
-func (f *FileStorage) Close() error { return f.lock.Close() }
+func (f *FileStorage) Close() error {
+	// Closing alone would leave the lock to a child that was forked, and not yet executed.
+	unix.Flock(int(f.lock.Fd()), unix.LOCK_UN)
+	return f.lock.Close()
+}
 
 // Load implements [Storage].
 func (f *FileStorage) Load(_ context.Context, item Item) ([]byte, error) {

@@ -57,13 +57,13 @@ func (d *Device) sync(ctx context.Context) (*SyncReport, error) {
 	return r, nil
 }
 
-// refresh pulls the feed. Where its manifest is ahead of what sealed answers have
-// named, another device was faster, or somebody made it: a sync tells, and it pulls
-// again, at most maxTries times.
+// refresh pulls the feed. Where its manifest is of a later epoch than the device
+// holds, or one began meanwhile, a sync brings it and the feed is pulled again, at most
+// maxTries times.
 func (d *Device) refresh(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := d.pull(ctx)
-		if code := wire.CodeOf(err); code != wire.CodeEpoch && code != wire.CodeConflict || try == maxTries {
+		if wire.CodeOf(err) != wire.CodeEpoch || try == maxTries {
 			return err
 		}
 		if err := d.syncAccount(ctx, nil); err != nil {

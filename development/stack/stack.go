@@ -309,7 +309,10 @@ func (s *Stack) Stop() {
 		s.spawner = nil
 	}
 	if s.lock != nil {
-		s.lock.Close() // which also unlocks
+		// Closing alone would leave the lock to a child that was forked, and not yet
+		// executed, by another goroutine.
+		unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
+		s.lock.Close()
 		s.lock = nil
 	}
 }

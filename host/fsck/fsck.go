@@ -100,6 +100,9 @@ func Run(ctx context.Context, open func() (store.Inspector, error), verifier *le
 			fail(inspecting(open, func(i store.Inspector) error {
 				for batch := range accounts {
 					for _, id := range batch {
+						if ctx.Err() != nil {
+							return ctx.Err()
+						}
 						w := walk{verifier: verifier, account: id, report: found}
 						if err := i.Inspect(ctx, id, w.check); err != nil {
 							return fmt.Errorf("account %s: %w", id, err)
@@ -156,6 +159,9 @@ func whole(ctx context.Context, i store.Inspector, verifier *ledger.Verifier, re
 func list(ctx context.Context, i store.Inspector, accounts chan<- []wire.AccountID, report func(Finding)) error {
 	var after *wire.AccountID
 	for {
+		if ctx.Err() != nil {
+			return ctx.Err() // a select below would choose between both ways
+		}
 		batch, err := i.Accounts(ctx, after, page)
 		if err != nil || len(batch) == 0 {
 			return err

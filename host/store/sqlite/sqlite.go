@@ -147,6 +147,8 @@ func (s *Store) Close() error {
 		errs = append(errs, s.writer.conn.close()) // the last: it empties the WAL
 	}
 	if s.lock != nil {
+		// Closing alone would leave the lock to a child that was forked, and not yet executed.
+		unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
