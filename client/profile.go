@@ -31,7 +31,7 @@ type profile struct {
 	KnownGen uint64           `cbor:"15,keyasint"`           // its generation and epoch; 0 where the entry itself was never seen
 	KnownEp  uint64           `cbor:"16,keyasint"`
 	Manifest uint64           `cbor:"17,keyasint"` // sequence of the newest manifest seen
-	Edited   uint64           `cbor:"18,keyasint"` // sequence of the newest entry known to have come with a manifest
+	Edited   uint64           `cbor:"18,keyasint"` // sequence of the newest entry known, by a note or a sync, to have come with a manifest
 	Feed     []byte           `cbor:"19,keyasint,omitempty"`
 	Number   uint64           `cbor:"20,keyasint"` // of the last changing request that was done
 	Pending  *pending         `cbor:"21,keyasint,omitempty"`

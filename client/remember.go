@@ -109,6 +109,9 @@ func (d *Device) catchUp(ctx context.Context, s *Attested, target wire.Head) err
 	if err != nil {
 		return err
 	}
+	if e := response.Error; e != nil && response.Newest.Sequence == 0 {
+		return e // says nothing about the history
+	}
 	if len(response.Entries) == 0 {
 		return fork("no entry that follows entry %d", from)
 	}

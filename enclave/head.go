@@ -21,6 +21,7 @@ type head struct {
 	Records    records        `cbor:"8,keyasint"`            // packed, ascending by handle
 	Earlier    []earlierKey   `cbor:"9,keyasint,omitempty"`  // account keys of epochs that a record still stands under, newest first
 	Previous   [][]byte       `cbor:"10,keyasint,omitempty"` // see wire.Previous, newest first
+	Listed     uint64         `cbor:"11,keyasint"`           // sequence of the entry that began with this head: its manifest is the newest
 }
 
 // device is a member.

@@ -318,9 +318,10 @@ func (t *tx) seal() *pending {
 		ch.commit.Wraps = []wire.Wrap{t.core.wrap(h.scope(ledgerID), ch.account.key)}
 	}
 	h.Members = h.members(ch.secret)
+	h.Listed = ch.previous.Sequence + 1
 	var digest wire.Digest
 	ch.commit.Head, digest = h.seal(ch.account.key, ledgerID)
-	ch.commit.Manifest = wire.SealManifest(ch.secret, h.scope(ledgerID), h.Records.manifest(ch.previous.Sequence+1))
+	ch.commit.Manifest = wire.SealManifest(ch.secret, h.scope(ledgerID), h.Records.manifest(h.Listed))
 	if ch.commit.SetFeedTokens {
 		ch.commit.FeedTokens = nil
 		for _, d := range h.Devices {

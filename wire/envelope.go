@@ -137,6 +137,13 @@ func ParseEnvelope(data []byte) (*Envelope, error) {
 	case len(e.Header.Handles) > MaxHandles:
 		return nil, Errorf(CodeTooLarge, "%d handles", len(e.Header.Handles))
 	}
+	seen := make(map[Handle]bool, len(e.Header.Handles))
+	for _, h := range e.Header.Handles {
+		if seen[h] { // a few bytes would have the host load a record many times
+			return nil, Errorf(CodeMalformed, "a handle stands twice")
+		}
+		seen[h] = true
+	}
 	return &e, nil
 }
 

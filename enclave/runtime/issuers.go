@@ -22,6 +22,7 @@ import (
 const (
 	keysLife    = 10 * time.Minute // a cached key set
 	keysRefresh = 10 * time.Second // at most one refresh an issuer in so long
+	fetchTime   = 10 * time.Second // discovery document and key set together
 	maxKeys     = 256 << 10        // bytes of a key set or discovery document
 )
 
@@ -35,10 +36,14 @@ type issuers struct {
 }
 
 type issuerKeys struct {
-	mu      sync.Mutex // held while fetching
+	// one is taken while fetching, and guards the fields up to failed.
+	one     chan struct{}
 	client  *http.Client
 	keys    *jose.JSONWebKeySet
 	fetched time.Duration
+	tried   time.Duration // the last fetch, failed or not
+	failed  error         // of the last fetch
+
 	signed  atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
 }
 
@@ -69,7 +74,7 @@ func (s *issuers) of(issuer string) *issuerKeys {
 	defer s.mu.Unlock()
 	k := s.cached[issuer]
 	if k == nil {
-		k = &issuerKeys{}
+		k = &issuerKeys{one: make(chan struct{}, 1)}
 		s.cached[issuer] = k
 	}
 	return k
@@ -80,14 +85,25 @@ func newIssuers(now func() time.Duration) *issuers {
 }
 
 // keys returns an issuer's keys, from memory unless they are old, or refresh asks
-// for newer ones and the last fetch is not too recent.
+// for newer ones and the last fetch is not too recent. While an issuer cannot be
+// reached, one request in keysRefresh waits for it; the others are told at once.
 func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose.JSONWebKeySet, error) {
 	k := s.of(i.Issuer)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	select {
+	case k.one <- struct{}{}:
+		defer func() { <-k.one }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	age := s.now() - k.fetched
 	if k.keys != nil && (age < keysRefresh || !refresh && age < keysLife) {
 		return k.keys, nil
+	}
+	if k.failed != nil && s.now()-k.tried < keysRefresh {
+		if k.keys != nil && age < keysLife {
+			return k.keys, nil
+		}
+		return nil, k.failed
 	}
 	if k.client == nil {
 		client, err := tlsClient(i.Roots, k.clock)
@@ -96,11 +112,15 @@ func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose
 		}
 		k.client = client
 	}
-	keys, err := fetchKeys(ctx, k.client, i.Issuer)
+	// Not ended by whoever asked: one that goes away would leave the issuer unasked.
+	fetching, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
+	defer cancel()
+	keys, err := fetchKeys(fetching, k.client, i.Issuer)
+	k.tried, k.failed = s.now(), err
 	if err != nil {
 		return nil, err
 	}
-	k.keys, k.fetched = keys, s.now()
+	k.keys, k.fetched = keys, k.tried
 	return keys, nil
 }
 
