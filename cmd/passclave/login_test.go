@@ -251,8 +251,8 @@ func TestLoginRefusesProvider(t *testing.T) {
 		})
 	}
 	for name, handler := range map[string]func(string) http.Handler{
-		"it shows a page to --user":   discovery,
-		"it has no discovery":         func(string) http.Handler { return http.NotFoundHandler() },
+		"it shows a page to --user": discovery,
+		"it has no discovery":       func(string) http.Handler { return http.NotFoundHandler() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

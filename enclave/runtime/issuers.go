@@ -44,7 +44,7 @@ type issuerKeys struct {
 	tried   time.Duration // the last fetch, failed or not
 	failed  error         // of the last fetch
 
-	signed  atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
+	signed atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
 }
 
 // clock is what this issuer's certificates are judged by: the host's clock, or the
