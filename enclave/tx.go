@@ -44,7 +44,7 @@ type change struct {
 func (c *Core) begin(s *State) (*tx, error) {
 	t := &tx{core: c, state: s, in: &s.in, body: s.body, command: -1}
 	var err error
-	t.account, err = c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have.state)
+	t.account, err = c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have)
 	if err != nil {
 		return t, err
 	}

@@ -41,7 +41,7 @@ func NewSignerID(public ed25519.PublicKey) SignerID {
 }
 
 func (e *Entry) message() []byte {
-	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer)
+	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer[:])
 	return h[:]
 }
 

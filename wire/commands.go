@@ -112,7 +112,7 @@ type ReplaceUV struct {
 // UVPossessionMessage is what a new UV key signs with ES256: the CBOR that
 // UVPossession is the SHA-256 of.
 func UVPossessionMessage(account AccountID, device DeviceID, uv []byte) []byte {
-	return labelled("uv possession", []any{account, device, uv})
+	return labelled("uv possession", account, device, uv)
 }
 
 // UVPossession is H("uv possession", account ID, device ID, UV key).

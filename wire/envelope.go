@@ -49,7 +49,7 @@ func AEAD() hpke.AEAD { return hpke.AES256GCM() }
 // DeviceKEM is the KEM of a device's encryption key.
 func DeviceKEM() hpke.KEM { return hpke.MLKEM768P256() }
 
-func (h Header) info() []byte { return labelled("request info", []any{h}) }
+func (h Header) info() []byte { return labelled("request info", Encoded(Marshal(h))) }
 
 // A Sealer seals one request and opens its answer. It is for one use.
 type Sealer struct {
@@ -211,8 +211,8 @@ func (o *Opened) SealResponse(response []byte) ([]byte, error) {
 }
 
 func responseKeys(secret, enc []byte, responseNonce [32]byte) (cipher.AEAD, []byte) {
-	prk := must(hkdf.Extract(sha256.New, secret, labelled("response salt", []any{enc, responseNonce})))
-	key := must(hkdf.Expand(sha256.New, prk, string(labelled("response key", nil)), 32))
-	nonce := must(hkdf.Expand(sha256.New, prk, string(labelled("response nonce", nil)), 12))
+	prk := must(hkdf.Extract(sha256.New, secret, labelled("response salt", enc, responseNonce[:])))
+	key := must(hkdf.Expand(sha256.New, prk, string(labelled("response key")), 32))
+	nonce := must(hkdf.Expand(sha256.New, prk, string(labelled("response nonce")), 12))
 	return must(cipher.NewGCM(must(aes.NewCipher(key)))), nonce
 }
