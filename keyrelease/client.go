@@ -44,9 +44,12 @@ type Client struct {
 	// Release. [GenerateRSA] makes it while the enclave starts.
 	RSA RSASource
 
+	// Clock is what the vault's certificates are judged by; nil is the host's clock.
+	// The enclave gives the later of that and the newest signed time it has seen.
+	Clock func() time.Time
+
 	TimeLimit time.Duration // of a whole Release; zero means one minute
 
-	now   func() time.Time                           // nil: time.Now
 	pause func(context.Context, time.Duration) error // nil: a timer
 }
 
@@ -140,7 +143,7 @@ func (c *Client) session() (*session, *Error) {
 		return nil, &Error{Reason: ReasonConfiguration, cause: err}
 	}
 	s := &session{
-		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.now,
+		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.Clock,
 		attest: authority.JoinPath(azure.AttestSNPPath).String() + "?api-version=" + azure.AttestationVersion,
 		key:    vault.JoinPath("keys", c.Service.Key).String(),
 	}

@@ -2,6 +2,7 @@ package keyrelease
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"strings"
@@ -203,6 +204,26 @@ func TestTLS(t *testing.T) {
 	transport := newTransport(p, v.client()).http.Transport.(*http.Transport)
 	if transport.Proxy != nil {
 		t.Error("a proxy may come from the environment")
+	}
+}
+
+// Certificates are judged by the given clock: on the way, and in the answer.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	v := newVault(t, "a1")
+	v.change = func(_ string, a *answer) {
+		a.x5c = [][]byte{trusted().issue(vaultRSA().Public(), "127.0.0.1", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(20 * time.Minute) })}
+	}
+	for ahead, want := range map[time.Duration]error{
+		0:                nil,
+		40 * time.Minute: &Error{Reason: ReasonCertificate}, // of the answer's signer
+		2 * time.Hour:    &Error{Reason: ReasonUnreachable}, // of the server
+	} {
+		c := v.client()
+		c.Clock = func() time.Time { return time.Now().Add(ahead) }
+		if _, err := c.Release(context.Background()); !errors.Is(err, want) {
+			t.Errorf("%s ahead: got %v, want %v", ahead, err, want)
+		}
 	}
 }
 
