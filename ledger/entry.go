@@ -47,9 +47,15 @@ func (e *Entry) message() []byte {
 
 // Sign fills in version, signer and signature and returns the encoded entry.
 func (e *Entry) Sign(key ed25519.PrivateKey) []byte {
+	return e.SignWith(key.Public().(ed25519.PublicKey), func(message []byte) []byte { return ed25519.Sign(key, message) })
+}
+
+// SignWith is Sign for those who keep the private key elsewhere: sign returns the
+// Ed25519 signature of a message.
+func (e *Entry) SignWith(public ed25519.PublicKey, sign func(message []byte) []byte) []byte {
 	e.Version = wire.Version
-	e.Signer = NewSignerID(key.Public().(ed25519.PublicKey))
-	e.Signature = ed25519.Sign(key, e.message())
+	e.Signer = NewSignerID(public)
+	e.Signature = sign(e.message())
 	return wire.Marshal(e)
 }
 
@@ -145,13 +151,18 @@ type Signer struct {
 	Signature []byte // by the predecessor, over H("ledger successor", ledger ID, predecessor, successor); none for the first
 }
 
+// Key derives the ledger key of one KEK version.
+func Key(ledgerID, kek []byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(wire.LedgerSeed(kek, ledgerID))
+}
+
 // Succession derives the ledger keys of KEK versions, oldest first, and signs each
 // by its predecessor.
 func Succession(ledgerID []byte, keks [][]byte) ([]ed25519.PrivateKey, []Signer) {
 	var keys []ed25519.PrivateKey
 	var signers []Signer
 	for i, kek := range keks {
-		key := ed25519.NewKeyFromSeed(wire.LedgerSeed(kek, ledgerID))
+		key := Key(ledgerID, kek)
 		s := Signer{Public: key.Public().(ed25519.PublicKey)}
 		if i > 0 {
 			s.Signature = ed25519.Sign(keys[i-1], successor(ledgerID, signers[i-1].Public, s.Public))

@@ -81,7 +81,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 
 	go unseal(ctx, log, r, &keyrelease.Client{
 		Service: configuration.KeyService, Config: wire.ConfigurationHash(file),
-		Evidence: evidence, RSA: keyrelease.GenerateRSA(), Clock: r.CertificateTime,
+		Evidence: evidence, RSA: keyrelease.GenerateRSA(secret.Do), Do: secret.Do, Clock: r.CertificateTime,
 	})
 	return r.Serve(ctx, listener)
 }

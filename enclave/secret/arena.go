@@ -3,7 +3,8 @@
 //
 // Long-lived secrets (KEKs, the boot key) lie in one [Arena]: locked, left out of
 // core dumps. Transient ones run inside [Do]. Go's heap as such is not locked:
-// HPKE private keys and what lives for one request lie there.
+// HPKE private keys and what lives for one request lie there; docs/threat-model.md
+// names all of it.
 package secret
 
 import (
