@@ -43,6 +43,7 @@ type profile struct {
 	Listed   uint64           `cbor:"27,keyasint"`           // sequence of the manifest that the record cache was last saved with
 	Settled  *Settled         `cbor:"28,keyasint,omitempty"` // not reported yet
 	NextUV   *sealedUV        `cbor:"29,keyasint,omitempty"` // being put in the place of UV
+	KnownKey []byte           `cbor:"30,keyasint,omitempty"` // signer ID of the newest entry remembered; absent where the entry itself was never seen
 }
 
 // Settled says what became of a request that a crash or a lost answer had left open.

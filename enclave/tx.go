@@ -353,7 +353,7 @@ func (c *Core) append(a *account, previous wire.Head, head, request wire.Digest,
 		Generation: h.Generation, Epoch: h.Epoch, Head: head, Request: request,
 	}
 	e.Note = ledger.SealNote(wire.NotesKey(a.key), h.scope(c.config.Ledger.ID), e.Sequence, note)
-	encoded := e.Sign(c.signer)
+	encoded := c.sign(&e)
 	return &pending{
 		head: ledger.HeadOf(&e, encoded),
 		commit: wire.Commit{Append: wire.Append{

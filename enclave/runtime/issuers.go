@@ -29,7 +29,8 @@ const (
 // issuers fetches OpenID providers' signing keys over TLS that ends here. No proxy,
 // no certificate variable of the environment has a say.
 type issuers struct {
-	now func() time.Duration
+	now    func() time.Duration
+	signed signedTime
 
 	mu     sync.Mutex
 	cached map[string]*issuerKeys // by issuer
@@ -43,27 +44,30 @@ type issuerKeys struct {
 	fetched time.Duration
 	tried   time.Duration // the last fetch, failed or not
 	failed  error         // of the last fetch
-
-	signed atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
 }
 
-// clock is what this issuer's certificates are judged by: the host's clock, or the
-// newest time that the issuer itself has signed if that is later. A host that
-// turns its clock back cannot bring an expired certificate back.
-func (k *issuerKeys) clock() time.Time {
-	now, signed := time.Now(), time.Unix(k.signed.Load(), 0)
+// signedTime is the newest time that anybody has signed whom the enclave believes:
+// the iat of every ID token accepted, whoever issued it.
+type signedTime struct {
+	newest atomic.Int64 // Unix seconds
+}
+
+// now is what all certificates are judged by: the host's clock, or the newest signed
+// time if that is later. A host that turns its clock back cannot bring an expired
+// certificate back. It does not hinder a host whose clock was wrong from the start.
+func (s *signedTime) now() time.Time {
+	now, signed := time.Now(), time.Unix(s.newest.Load(), 0)
 	if signed.After(now) {
 		return signed
 	}
 	return now
 }
 
-// accepted notes the iat of an ID token that was accepted.
-func (s *issuers) accepted(issuer string, iat uint64) {
-	k := s.of(issuer)
+// saw notes a signed time.
+func (s *signedTime) saw(unix uint64) {
 	for {
-		old := k.signed.Load()
-		if int64(iat) <= old || k.signed.CompareAndSwap(old, int64(iat)) {
+		old := s.newest.Load()
+		if int64(unix) <= old || s.newest.CompareAndSwap(old, int64(unix)) {
 			return
 		}
 	}
@@ -106,7 +110,7 @@ func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose
 		return nil, k.failed
 	}
 	if k.client == nil {
-		client, err := tlsClient(i.Roots, k.clock)
+		client, err := tlsClient(i.Roots, s.signed.now)
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +129,9 @@ func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose
 }
 
 // fetchKeys follows OpenID Connect Discovery 1.0: the configuration's issuer must
-// be the one asked for, and its keys stand on the same host.
+// be the one asked for. Its keys stand wherever that document says, which with large
+// providers is another host: what vouches for them is TLS under the issuer's roots,
+// for both, and that neither redirects.
 func fetchKeys(ctx context.Context, client *http.Client, issuer string) (*jose.JSONWebKeySet, error) {
 	var document struct {
 		Issuer string `json:"issuer"`
