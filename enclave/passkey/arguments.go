@@ -10,7 +10,7 @@ import (
 // ArgumentError says which argument was refused. It stands inside a [wire.Error]
 // of [wire.CodeArgument] and never holds the argument itself.
 type ArgumentError struct {
-	Argument string // rp_id, rp_name, user_handle, user_name, display_name, algorithms, label, cred_protect
+	Argument string // rp_id, rp_name, user_handle, user_name, display_name, algorithms, label
 	Problem  string
 }
 

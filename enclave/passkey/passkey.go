@@ -49,8 +49,7 @@ type Secret struct {
 	PRFWithoutUV []byte      `cbor:"4,keyasint"`           // CredRandomWithoutUV, 32 bytes
 	RPIDHash     wire.Digest `cbor:"5,keyasint"`           // SHA-256 of the RP ID: the passkey signs for no other
 	NoUVNeeded   bool        `cbor:"6,keyasint,omitempty"` // may be used without user verification
-	CredProtect  uint8       `cbor:"7,keyasint,omitempty"` // credProtect level 1 to 3, 0 where not asked for
-	LargeBlob    []byte      `cbor:"8,keyasint,omitempty"` // at most wire.MaxBlob bytes
+	LargeBlob    []byte      `cbor:"8,keyasint,omitempty"` // at most wire.MaxBlob bytes; 7 is left for credProtect
 }
 
 // New makes the passkey that c asks for, with the first of c.Algorithms that this
@@ -106,8 +105,6 @@ func ParseSecret(data []byte) (*Secret, error) {
 		return nil, wire.Errorf(wire.CodeMalformed, "passkey: key of %d bytes", len(s.Key))
 	case len(s.PRFWithUV) != prfSecretSize || len(s.PRFWithoutUV) != prfSecretSize:
 		return nil, wire.Errorf(wire.CodeMalformed, "passkey: PRF secret of a wrong size")
-	case s.CredProtect > credProtectRequired:
-		return nil, wire.Errorf(wire.CodeMalformed, "passkey: credProtect level %d", s.CredProtect)
 	case len(s.LargeBlob) > wire.MaxBlob:
 		return nil, wire.Errorf(wire.CodeMalformed, "passkey: large blob of %d bytes", len(s.LargeBlob))
 	}

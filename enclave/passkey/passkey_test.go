@@ -193,20 +193,13 @@ func TestGolden(t *testing.T) {
 		{"create, not verified", object("88", prefix+"59"+attested), func() ([]byte, error) {
 			return s.AttestationObject([]byte{1, 2, 3, 4}, false)
 		}},
-		{"create, credProtect 2", object("96", prefix+"dd"+attested+"a16b6372656450726f7465637402"), func() ([]byte, error) {
-			protected := fixed()
-			if err := protected.SetCredProtect(2); err != nil {
-				return nil, err
-			}
-			return protected.AttestationObject([]byte{1, 2, 3, 4}, true)
-		}},
 		{"get, verified", prefix + "1d" + "00000000", func() ([]byte, error) {
 			a, err := s.Assert("shop.example", wire.Digest{}, true)
 			return a.AuthenticatorData, err
 		}},
 		{"get, not verified", prefix + "19" + "00000000", func() ([]byte, error) {
 			lax := fixed()
-			lax.NoUVNeeded, lax.CredProtect = true, 2
+			lax.NoUVNeeded = true
 			a, err := lax.Assert("shop.example", wire.Digest{}, false)
 			return a.AuthenticatorData, err
 		}},
@@ -282,19 +275,6 @@ func TestLargeBlob(t *testing.T) {
 	refusedCode(t, err, wire.CodeUVRequired)
 }
 
-func TestCredProtect(t *testing.T) {
-	t.Parallel()
-	s := fixed()
-	refusedArgument(t, s.SetCredProtect(0), "cred_protect")
-	refusedArgument(t, s.SetCredProtect(4), "cred_protect")
-	if err := s.SetCredProtect(3); err != nil {
-		t.Error(err)
-	}
-	lax := fixed()
-	lax.NoUVNeeded = true
-	refusedArgument(t, lax.SetCredProtect(3), "cred_protect")
-}
-
 func TestParseSecretRefuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Secret){
@@ -302,7 +282,6 @@ func TestParseSecretRefuses(t *testing.T) {
 		"short key":        func(s *Secret) { s.Key = s.Key[1:] },
 		"PRF with UV":      func(s *Secret) { s.PRFWithUV = nil },
 		"PRF without UV":   func(s *Secret) { s.PRFWithoutUV = s.PRFWithoutUV[:31] },
-		"credProtect":      func(s *Secret) { s.CredProtect = 4 },
 		"large large blob": func(s *Secret) { s.LargeBlob = make([]byte, wire.MaxBlob+1) },
 	} {
 		s := fixed()
@@ -323,7 +302,7 @@ func TestParseSecretRefuses(t *testing.T) {
 
 func FuzzParseSecret(f *testing.F) {
 	full := fixed()
-	full.NoUVNeeded, full.CredProtect, full.LargeBlob = true, 1, []byte("blob")
+	full.NoUVNeeded, full.LargeBlob = true, []byte("blob")
 	for _, seed := range []*Secret{fixed(), full} {
 		if _, err := ParseSecret(seed.Encode()); err != nil {
 			f.Fatal(err)
