@@ -138,6 +138,24 @@ func (c *fakeCall) uv() bool {
 	return c.request.UV != nil && c.signed(c.device.keys.UV, wire.RoleUV, c.request.UV.Signature)
 }
 
+// possesses takes for an assertion what only names the right challenge: the fake
+// verifies no WebAuthn.
+func (c *fakeCall) possesses(args *wire.ReplaceUV) bool {
+	key := args.UV
+	if args.Platform != nil {
+		key = args.Platform.PublicKey
+	}
+	digest := wire.UVPossession(c.f.account.id, c.device.id, key)
+	switch p := args.Possession; {
+	case p == nil:
+		return false
+	case args.Platform != nil:
+		return p.Platform != nil && bytes.Equal(p.Platform.ClientDataJSON, digest[:])
+	default:
+		return wire.VerifySignature(key, digest, p.Signature)
+	}
+}
+
 var fakeChanges = map[wire.CommandName]bool{
 	wire.CommandCreate: true, wire.CommandRename: true, wire.CommandDelete: true, wire.CommandPINSet: true,
 	wire.CommandRevoke: true, wire.CommandReseal: true, wire.CommandReplaceUV: true,
@@ -177,7 +195,8 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 		}
 	}
 	a := f.account
-	if name != wire.CommandSync {
+	brought := len(c.body.VaultSecret) > 0 && c.body.Epoch >= a.epoch
+	if brought || name != wire.CommandSync && name != wire.CommandHistory {
 		if c.body.Epoch != a.epoch {
 			return nil, nil, refusal(wire.CodeEpoch)
 		}
@@ -327,10 +346,13 @@ func (c *fakeCall) member(name wire.CommandName) (any, *wire.Outcome, *wire.Erro
 		return c.membership(), nil, nil
 	case wire.CommandReplaceUV:
 		args := arguments[wire.ReplaceUV](c)
-		if !c.uv() || !wire.VerifySignature(args.UV, wire.UVPossession(a.id, c.device.id, args.UV), args.Possession) {
+		if !c.uv() {
 			return nil, nil, refusal(wire.CodeUVRequired)
 		}
-		c.device.keys.UV = args.UV
+		if !c.possesses(args) {
+			return nil, nil, refusal(wire.CodeSignature)
+		}
+		c.device.keys.UV, c.device.keys.Platform = args.UV, args.Platform
 		done(ledger.KindReplaceUV, nil)
 		return wire.None{}, nil, nil
 	case wire.CommandDevices:

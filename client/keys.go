@@ -25,12 +25,10 @@ type EncryptionKey = hpke.PrivateKey
 type UserVerifier interface {
 	// Credential is what enrol and join register: one of both is set.
 	Credential() (uvKey []byte, platform *wire.PlatformCredential)
-	// Verify signs message, a [wire.TranscriptMessage] of [wire.RoleUV]: a UV key
-	// as [DeviceKey] does, a platform authenticator with SHA-256(message) as its challenge.
+	// Verify signs message, a [wire.TranscriptMessage] of [wire.RoleUV], or a
+	// [wire.UVPossessionMessage] where it is to take the place of another verifier: a UV
+	// key as [DeviceKey] does, a platform authenticator with SHA-256(message) as its challenge.
 	Verify(ctx context.Context, message []byte) (*wire.UserVerification, error)
-	// Possession signs message, a [wire.UVPossessionMessage], with the UV key, as
-	// [DeviceKey] does. A platform credential returns nil: it has no part in that.
-	Possession(ctx context.Context, message []byte) ([]byte, error)
 }
 
 // CodeRequest says what a local code is wanted for.

@@ -140,7 +140,7 @@ func (d *Device) beginEpoch(ctx context.Context, r *request) error {
 }
 
 // ReplaceUV puts another UV key or platform credential in the place of this
-// device's own, verified by the old one. next nil: a new software UV key, under a
+// device's own, verified by the old one and by next itself. next nil: a new software UV key, under a
 // code that [Options.Code] is asked for; that is how a local code is changed.
 func (d *Device) ReplaceUV(ctx context.Context, next UserVerifier) error {
 	d.mu.Lock()
@@ -165,11 +165,12 @@ func (d *Device) ReplaceUV(ctx context.Context, next UserVerifier) error {
 	}
 	var arguments wire.ReplaceUV
 	arguments.UV, arguments.Platform = next.Credential()
-	if arguments.UV != nil {
-		message := wire.UVPossessionMessage(d.p.Account, d.id(), arguments.UV)
-		if arguments.Possession, err = next.Possession(ctx, message); err != nil {
-			return err
-		}
+	key := arguments.UV
+	if arguments.Platform != nil {
+		key = arguments.Platform.PublicKey
+	}
+	if arguments.Possession, err = next.Verify(ctx, wire.UVPossessionMessage(d.p.Account, d.id(), key)); err != nil {
+		return err
 	}
 	err = d.call(ctx, &request{
 		account:  d.p.Account,

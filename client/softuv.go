@@ -85,10 +85,6 @@ func (u *unlockedUV) Verify(ctx context.Context, message []byte) (*wire.UserVeri
 	return &wire.UserVerification{Signature: signature}, nil
 }
 
-func (u *unlockedUV) Possession(ctx context.Context, message []byte) ([]byte, error) {
-	return u.key.Sign(ctx, message)
-}
-
 // stretch is Argon2id (RFC 9106) with an output of 32 bytes.
 func stretch(secret, salt []byte, p wire.Argon2id) []byte {
 	return argon2.IDKey(secret, salt, p.Time, p.MemoryKiB, p.Parallelism, wire.SecretSize)

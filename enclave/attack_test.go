@@ -492,7 +492,7 @@ func TestReplaceUV(t *testing.T) {
 	fresh := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	digest := wire.UVPossession(p.account, p.id, point(fresh))
 	replace := func(possession []byte) *ask {
-		a := p.ask(wire.NewCommand(wire.CommandReplaceUV, wire.ReplaceUV{UV: point(fresh), Possession: possession}))
+		a := p.ask(wire.NewCommand(wire.CommandReplaceUV, wire.ReplaceUV{UV: point(fresh), Possession: &wire.UserVerification{Signature: possession}}))
 		a.uv = true
 		return a
 	}

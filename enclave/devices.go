@@ -7,7 +7,8 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// replaceUV needs the old UV key, the new one's signature and the vault secret.
+// replaceUV needs the old UV key or platform credential, proof that the device holds
+// the new one, and the vault secret.
 func (t *tx) replaceUV(args *wire.ReplaceUV) (any, error) {
 	vaultSecret, err := t.vault()
 	if err != nil {
@@ -22,8 +23,13 @@ func (t *tx) replaceUV(args *wire.ReplaceUV) (any, error) {
 	if err := checkUVKeys(t.device.Key, args.UV, args.Platform); err != nil {
 		return nil, err
 	}
-	if len(args.UV) > 0 && !wire.VerifySignature(args.UV, wire.UVPossession(t.account.head.Account, t.device.ID, args.UV), args.Possession) {
-		return nil, wire.Errorf(wire.CodeSignature, "possession of the new UV key")
+	key := args.UV
+	if args.Platform != nil {
+		key = args.Platform.PublicKey
+	}
+	digest := wire.UVPossession(t.account.head.Account, t.device.ID, key)
+	if err := t.verifyUV(args.Possession, digest, args.UV, args.Platform); err != nil {
+		return nil, wire.NewError(wire.CodeSignature, err)
 	}
 	t.begins(ledger.KindReplaceUV, vaultSecret)
 	t.device.UV, t.device.Platform = args.UV, args.Platform

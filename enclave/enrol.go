@@ -71,7 +71,7 @@ func (t *tx) possession(keys *wire.DeviceKeys, name string, stretchedPIN []byte)
 	if len(keys.UV) == 0 && keys.Platform == nil {
 		return nil
 	}
-	return t.verifyUV(keys.UV, keys.Platform)
+	return t.verifyUV(t.state.request.UV, t.transcript(wire.RoleUV), keys.UV, keys.Platform)
 }
 
 // checkUVKeys checks the form of what is to prove user verification: a UV key or a

@@ -37,7 +37,8 @@ type world struct {
 	iat    int64         // the issuer's clock
 
 	// Tests set these to interfere.
-	onState  func(*wire.State) // on the state that the host forwards or loads
+	onState  func(*wire.State)            // on the state that the host forwards or loads
+	onLoad   func(wire.Need, *wire.State) // on whatever it loads
 	onCommit func(*wire.Commit)
 	effects  []Effect // of the last request, in order
 	reply    Reply    // its end
@@ -85,6 +86,9 @@ func (w *world) state(need wire.Need) wire.State {
 	s := w.store.Load(need)
 	if w.onState != nil && need.State {
 		w.onState(&s)
+	}
+	if w.onLoad != nil {
+		w.onLoad(need, &s)
 	}
 	return s
 }
@@ -162,6 +166,7 @@ type phone struct {
 	account    wire.AccountID
 	id         wire.DeviceID
 	key, uvKey *ecdsa.PrivateKey
+	platform   *authenticator // instead of uvKey
 	encryption hpke.PrivateKey
 	number     uint64
 	epoch      uint64
@@ -183,7 +188,11 @@ func (w *world) device(subject string) *phone {
 }
 
 func (p *phone) keys() wire.DeviceKeys {
-	return wire.DeviceKeys{Device: point(p.key), Encryption: p.encryption.PublicKey().Bytes(), UV: point(p.uvKey)}
+	k := wire.DeviceKeys{Device: point(p.key), Encryption: p.encryption.PublicKey().Bytes(), UV: point(p.uvKey)}
+	if p.platform != nil {
+		k.UV, k.Platform = nil, &p.platform.credential
+	}
+	return k
 }
 
 // ask is one request; tests change what they attack.
@@ -194,6 +203,7 @@ type ask struct {
 	known   bool
 	// attacks
 	signWith, uvWith *ecdsa.PrivateKey
+	uvRole           wire.Role // of what user verification is made over
 	mangle           func(*wire.Request)
 }
 
@@ -201,7 +211,7 @@ func (p *phone) ask(commands ...wire.Command) *ask {
 	return &ask{body: wire.Body{
 		Request: wire.RequestID(random(16)), Device: p.id, Challenge: p.w.core.Challenge(p.w.now),
 		Epoch: p.epoch, VaultSecret: p.vault, Commands: commands,
-	}, signWith: p.key, uvWith: p.uvKey, known: true}
+	}, signWith: p.key, uvWith: p.uvKey, uvRole: wire.RoleUV, known: true}
 }
 
 func sign(k *ecdsa.PrivateKey, message []byte) []byte {
@@ -220,7 +230,12 @@ func (p *phone) envelope(a *ask) ([]byte, *wire.Sealer) {
 	request := wire.Request{Body: body}
 	request.DeviceSignature = sign(a.signWith, must(wire.TranscriptMessage(wire.RoleDevice, sealer.Binding(), body)))
 	if a.uv {
-		request.UV = &wire.UserVerification{Signature: sign(a.uvWith, must(wire.TranscriptMessage(wire.RoleUV, sealer.Binding(), body)))}
+		message := must(wire.TranscriptMessage(a.uvRole, sealer.Binding(), body))
+		if p.platform != nil {
+			request.UV = &wire.UserVerification{Platform: p.platform.assert(sha256.Sum256(message))}
+		} else {
+			request.UV = &wire.UserVerification{Signature: sign(a.uvWith, message)}
+		}
 	}
 	if a.mangle != nil {
 		a.mangle(&request)

@@ -262,23 +262,6 @@ func TestJoinChecksMembership(t *testing.T) {
 	wantCode(t, w.device("alice").join(pin), wire.CodeMembers)
 }
 
-// forge is an attacker with the KEK: he opens the head, changes it, and seals and
-// signs it as the enclave would.
-func (w *world) forge(t *testing.T, p *phone, change func(*head)) {
-	t.Helper()
-	state := w.store.Load(wire.Need{Account: p.account, State: true})
-	e := must(ledger.ParseEntry(state.Newest))
-	a := must(w.core.open(p.account, ledger.HeadOf(e, state.Newest), &atHand{state: state}))
-	change(a.head)
-	box, digest := a.head.seal(a.key, w.config.Ledger.ID)
-	made := w.core.append(a, a.at, digest, wire.Digest{}, *a.note)
-	made.commit.Head = box
-	if _, err := w.store.Commit(t.Context(), &made.commit); err != nil {
-		t.Fatal(err)
-	}
-	w.restart()
-}
-
 func TestTickets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -235,21 +235,21 @@ func (t *tx) uv() error {
 	if !t.device.trusted() {
 		return wire.Errorf(wire.CodeUntrusted, "the device has no UV key")
 	}
-	if err := t.verifyUV(t.device.UV, t.device.Platform); err != nil {
+	if err := t.verifyUV(t.state.request.UV, t.transcript(wire.RoleUV), t.device.UV, t.device.Platform); err != nil {
 		return err
 	}
 	t.uvProven = true
 	return nil
 }
 
-func (t *tx) verifyUV(key []byte, credential *wire.PlatformCredential) error {
-	uv := t.state.request.UV
+// verifyUV checks that uv is over digest and by the key, or the platform credential.
+func (t *tx) verifyUV(uv *wire.UserVerification, digest wire.Digest, key []byte, credential *wire.PlatformCredential) error {
 	switch {
 	case uv == nil:
 		return wire.Errorf(wire.CodeUVRequired, "no user verification")
 	case uv.Platform != nil && len(uv.Signature) == 0 && credential != nil:
-		return platform.Verify(t.core.config.UserVerification, credential, t.transcript(wire.RoleUV), uv.Platform)
-	case uv.Platform == nil && len(key) > 0 && wire.VerifySignature(key, t.transcript(wire.RoleUV), uv.Signature):
+		return platform.Verify(t.core.config.UserVerification, credential, digest, uv.Platform)
+	case uv.Platform == nil && len(key) > 0 && wire.VerifySignature(key, digest, uv.Signature):
 		return nil
 	}
 	return wire.Errorf(wire.CodeUVRequired, "user verification does not verify")

@@ -101,23 +101,25 @@ type Membership struct {
 }
 
 // ReplaceUV puts another UV key or platform credential in the place of the
-// device's own. The request is verified by the old one, and the new UV key signs
-// the transcript of RoleUV too.
+// device's own. The request is verified by the old one, and the new one proves that
+// the device holds it: a key that nobody can use would leave the device untrusted.
 type ReplaceUV struct {
 	UV         []byte              `cbor:"1,keyasint,omitempty"`
 	Platform   *PlatformCredential `cbor:"2,keyasint,omitempty"`
-	Possession []byte              `cbor:"3,keyasint,omitempty"` // see UVPossession
+	Possession *UserVerification   `cbor:"3,keyasint,omitempty"` // by the new one over UVPossession
 }
 
-// UVPossessionMessage is what a new UV key signs with ES256: the CBOR that
+// UVPossessionMessage is what a new UV key signs with ES256, and whose SHA-256 is
+// the challenge of a new platform credential's assertion: the CBOR that
 // UVPossession is the SHA-256 of.
-func UVPossessionMessage(account AccountID, device DeviceID, uv []byte) []byte {
-	return labelled("uv possession", account, device, uv)
+func UVPossessionMessage(account AccountID, device DeviceID, key []byte) []byte {
+	return labelled("uv possession", account, device, key)
 }
 
-// UVPossession is H("uv possession", account ID, device ID, UV key).
-func UVPossession(account AccountID, device DeviceID, uv []byte) Digest {
-	return sha256.Sum256(UVPossessionMessage(account, device, uv))
+// UVPossession is H("uv possession", account ID, device ID, key), key being the UV
+// key or the platform credential's COSE_Key.
+func UVPossession(account AccountID, device DeviceID, key []byte) Digest {
+	return sha256.Sum256(UVPossessionMessage(account, device, key))
 }
 
 // Create makes a passkey (WebAuthn L3, section 6.3.2).
