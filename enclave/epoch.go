@@ -5,12 +5,23 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// Every epoch stays in the head and in the answers to sync as a box that leads back
+// to it. So epochs end before a head could no longer be opened or a sync be answered:
+// setting the PIN at maxEpochs, revoking, which must go on then, at lastEpoch.
+const (
+	maxEpochs = 1000
+	lastEpoch = 3000
+)
+
 // newEpoch gives the account a new account key and vault secret, and hands the
 // vault secret to every device that remains; the caller hands it to the recovery
 // key. No record is sealed anew here: the head keeps the earlier account keys
 // while a record needs them.
 func (t *tx) newEpoch(ch *change) error {
 	h, ledgerID := ch.account.head, t.core.config.Ledger.ID
+	if h.Epoch >= lastEpoch || ch.kind == ledger.KindPINSet && h.Epoch >= maxEpochs {
+		return wire.Errorf(wire.CodeLimit, "%d epochs", h.Epoch)
+	}
 	var hashes []wire.Digest
 	for _, d := range h.Devices {
 		hashes = append(hashes, d.Encryption)
@@ -72,6 +83,9 @@ func (t *tx) pinSet(args *wire.PINSet) (any, error) {
 	}
 	k, err := t.openTicket(args.Ticket, t.device.Key)
 	if err != nil {
+		return nil, err
+	}
+	if err := k.current(t.account.head); err != nil {
 		return nil, err
 	}
 	if !k.Fresh {

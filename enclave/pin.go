@@ -64,6 +64,9 @@ func (t *tx) join(args *wire.Join) (any, error) {
 		return nil, wire.Errorf(wire.CodeNoAccount, "no such account")
 	}
 	h := t.account.head
+	if err := k.current(h); err != nil {
+		return nil, err
+	}
 	switch {
 	case h.device(t.body.Device) != nil:
 		return nil, wire.Errorf(wire.CodeConflict, "the device is a member already")

@@ -7,8 +7,9 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// ticket says that a login was verified, and fixes the salt. It is sealed under
-// the boot key: after a restart the person logs in again, and no attempt is spent.
+// ticket says that a login was verified, and fixes the salts: the one in force and
+// the one of the PIN that may be set with it. It is sealed under the boot key: after
+// a restart the person logs in again, and no attempt is spent.
 type ticket struct {
 	Account   wire.AccountID `cbor:"1,keyasint"`
 	DeviceKey []byte         `cbor:"2,keyasint"`
@@ -16,6 +17,7 @@ type ticket struct {
 	FreshSalt []byte         `cbor:"4,keyasint"`
 	Issued    uint64         `cbor:"5,keyasint"` // iat of the login
 	Fresh     bool           `cbor:"6,keyasint"`
+	Salt      []byte         `cbor:"7,keyasint"` // in force when it was given
 }
 
 const labelTicket = "ticket"
@@ -39,19 +41,27 @@ func (t *tx) ticket(args *wire.Ticket) (any, error) {
 		FreshSalt: random(wire.SaltSize), Issued: who.Issued, Fresh: who.Fresh,
 	}
 	result := &wire.TicketResult{
-		Ticket:    wire.SealBox(c.boot, labelTicket, c.ticketScope(id), wire.Marshal(mine)),
+		Salt: c.falseSalt(id), Argon2id: c.config.PIN.Argon2id, AttemptsLeft: c.config.PIN.ConsecutiveLimit,
 		FreshSalt: mine.FreshSalt, FreshParams: c.config.PIN.Argon2id,
 	}
-	if t.account == nil {
-		result.Salt = c.falseSalt(id)
-		result.Argon2id = c.config.PIN.Argon2id
-		result.AttemptsLeft = c.config.PIN.ConsecutiveLimit
-		return result, nil
+	if t.account != nil {
+		r := &t.account.head.Recovery
+		result.Salt, result.Argon2id = r.Salt, r.Params
+		result.AttemptsLeft = c.attemptsLeft(t.account.note)
 	}
-	r := &t.account.head.Recovery
-	result.Salt, result.Argon2id = r.Salt, r.Params
-	result.AttemptsLeft = c.attemptsLeft(t.account.note)
+	mine.Salt = result.Salt
+	result.Ticket = wire.SealBox(c.boot, labelTicket, c.ticketScope(id), wire.Marshal(mine))
 	return result, nil
+}
+
+// current refuses a ticket of before the newest PIN set. A PIN that was stretched
+// with its salt could only be a spent attempt; and setting a PIN makes the ticket it
+// came with such a one, so that each ticket sets one PIN and no salt comes twice.
+func (k *ticket) current(h *head) error {
+	if !bytes.Equal(k.Salt, h.Recovery.Salt) {
+		return wire.Errorf(wire.CodeChallenge, "ticket of before the newest PIN set")
+	}
+	return nil
 }
 
 // falseSalt is the salt of an account that does not exist: the same each time, so

@@ -65,7 +65,7 @@ type Ticket struct {
 // TicketResult says how to stretch the PIN. An account that does not exist gets a
 // salt all the same, always the same one.
 type TicketResult struct {
-	Ticket       []byte   `cbor:"1,keyasint"` // opaque; good for 10 minutes and for the device key of the login
+	Ticket       []byte   `cbor:"1,keyasint"` // opaque; good for 10 minutes, for the device key of the login, and until a PIN is set
 	Salt         []byte   `cbor:"2,keyasint"` // in force: for join
 	FreshSalt    []byte   `cbor:"3,keyasint"` // for enrol and pin-set
 	Argon2id     Argon2id `cbor:"4,keyasint"` // in force: for join

@@ -41,7 +41,7 @@ const (
 	CodeConflict Code = "conflict"  // the record is no longer the version that the edit replaces, or the race was lost too often
 	CodeNotFound Code = "not-found" // no such record, device or entry
 	CodeExcluded Code = "excluded"  // an excluded credential exists (WebAuthn InvalidStateError)
-	CodeLimit    Code = "limit"     // too many passkeys or devices, or a record too large
+	CodeLimit    Code = "limit"     // too many passkeys, devices or epochs, or a record too large
 	CodeArgument Code = "argument"  // a command's argument is out of its range
 
 	CodeRollback       Code = "rollback"        // the host's newest entry is older than, or not, the one that stands

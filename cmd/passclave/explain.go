@@ -16,6 +16,7 @@ var remedies = map[wire.Code]string{
 	wire.CodePolicy:         "the enclave is genuine, but not one that your trust policy names: `passclave verify` shows every check",
 	wire.CodeEvidence:       "what answers is not a genuine enclave: `passclave verify` shows every check",
 	wire.CodePINLocked:      "type `passclave pin set` on a trusted device: it unlocks",
+	wire.CodeChallenge:      "the login is too old, or the PIN was set since: the same command again logs in anew",
 	wire.CodeUnknownDevice:  "this device was revoked, or never joined; `passclave join` with another --profile begins anew",
 	wire.CodeYoung:          "this device joined by PIN less than a day ago: use an older device, or wait; a later `passclave pin set` logs in and shows its age",
 	wire.CodeAccountExists:  "the account exists: `passclave join` adds this device to it",
