@@ -7,7 +7,7 @@ import "github.com/passclave/passclave/wire"
 type command struct {
 	do      func(t *tx, arguments []byte) (any, error)
 	changes bool // the account: the request is numbered
-	alone   bool // in its request
+	alone   bool // in its request: strangers' commands, new epochs, and answers that may be large
 	handle  func(arguments []byte) (wire.Handle, error)
 }
 
@@ -26,9 +26,9 @@ var commands = map[wire.CommandName]command{
 	wire.CommandReseal:    {do: with((*tx).resealPage), alone: true, changes: true},
 	wire.CommandPINSet:    {do: with((*tx).pinSet), alone: true, changes: true},
 	wire.CommandRevoke:    {do: with((*tx).revoke), alone: true, changes: true},
-	wire.CommandSync:      {do: with((*tx).sync)},
+	wire.CommandSync:      {do: with((*tx).sync), alone: true},
 	wire.CommandDevices:   {do: with((*tx).devices)},
-	wire.CommandHistory:   {do: with((*tx).history)},
+	wire.CommandHistory:   {do: with((*tx).history), alone: true},
 }
 
 // with decodes a command's arguments strictly before it runs.

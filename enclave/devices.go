@@ -114,5 +114,10 @@ func (t *tx) history(args *wire.History) (any, error) {
 	if want := args.To - args.From + 1; uint64(len(entries)) > want {
 		entries = entries[:want]
 	}
+	for _, e := range entries {
+		if len(e) > maxEntry {
+			return nil, wire.Errorf(wire.CodeEntry, "entry of %d bytes", len(e))
+		}
+	}
 	return &wire.HistoryResult{Entries: entries}, nil
 }
