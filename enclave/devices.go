@@ -70,8 +70,12 @@ func (t *tx) revoke(args *wire.Revoke) (any, error) {
 	return t.membership(ch), nil
 }
 
-// devices needs the device key.
+// devices needs the device key and the vault secret: the KEK alone could show a
+// membership that nobody authenticated.
 func (t *tx) devices(*wire.Devices) (any, error) {
+	if _, err := t.vault(); err != nil {
+		return nil, err
+	}
 	result := &wire.DevicesResult{}
 	for _, d := range t.account.head.Devices {
 		result.Devices = append(result.Devices, wire.DeviceInfo{
@@ -100,8 +104,9 @@ func (t *tx) sync(*wire.Sync) (any, error) {
 	}, nil
 }
 
-// history needs the device key. The entries are handed through: they carry their
-// own signatures and links, and the device checks them.
+// history needs the device key alone: a device that finds a newer epoch needs the
+// entries before it can take the vault secret (docs/decisions/006). They are handed
+// through: they carry their own signatures and links, and the device checks them.
 func (t *tx) history(args *wire.History) (any, error) {
 	if args.From == 0 || args.To < args.From || args.To-args.From >= wire.MaxEntries {
 		return nil, wire.Errorf(wire.CodeArgument, "history from %d to %d", args.From, args.To)

@@ -25,8 +25,9 @@ type tx struct {
 	reserve *attempt // a PIN attempt is to begin
 	who     *person  // the login, once verified
 
-	uvProven bool
-	secrets  *wire.Secrets // of all epochs
+	uvProven    bool
+	vaultProven bool
+	secrets     *wire.Secrets // of all epochs
 }
 
 // change is what a command does to the account: the new head, and what goes with it.
@@ -86,6 +87,9 @@ func (t *tx) transcript(role wire.Role) wire.Digest {
 // run executes all commands, or the first that fails tells why none has an effect.
 func (t *tx) run() error {
 	if err := t.order(); err != nil || t.again != nil {
+		return err
+	}
+	if err := t.brought(); err != nil {
 		return err
 	}
 	for i, command := range t.body.Commands {
@@ -194,6 +198,9 @@ func asError(err error) *wire.Error {
 // vault checks that the request brings the vault secret in force, and that it
 // authenticates the membership: the KEK alone cannot add a device.
 func (t *tx) vault() ([]byte, error) {
+	if t.vaultProven {
+		return t.body.VaultSecret, nil
+	}
 	h := t.account.head
 	switch {
 	case len(t.body.VaultSecret) != wire.SecretSize:
@@ -203,7 +210,18 @@ func (t *tx) vault() ([]byte, error) {
 	case !h.authentic(t.body.VaultSecret):
 		return nil, wire.Errorf(wire.CodeVaultSecret, "membership is not authenticated by this vault secret")
 	}
+	t.vaultProven = true
 	return t.body.VaultSecret, nil
+}
+
+// brought checks the vault secret of a request also where no command asks for it.
+// One of an earlier epoch is no attack: sync and history bring a device on.
+func (t *tx) brought() error {
+	if t.device == nil || len(t.body.VaultSecret) == 0 || t.body.Epoch < t.account.head.Epoch {
+		return nil
+	}
+	_, err := t.vault()
+	return err
 }
 
 // epoch returns the account key and vault secret of an epoch that a record stands under.
