@@ -43,8 +43,9 @@ const readyWithin = 30 * time.Second
 func (a *app) upCommand() *cobra.Command {
 	var state, listen string
 	c := &cobra.Command{
-		Use:   "up",
-		Short: "Run a whole service in simulation",
+		Use:        "up",
+		SuggestFor: []string{"run", "start", "serve"},
+		Short:      "Run a whole service in simulation",
 		Long: `Starts a whole service on this machine, in SIMULATION: simulated TEE, key broker, enclave, host,
 a development issuer that lets anyone log in as anyone, and a demo relying party. It watches them
 and starts again what ends. Ctrl-C stops all.
