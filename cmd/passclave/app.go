@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -28,16 +29,17 @@ type app struct {
 	noBrowser     bool
 	yes           bool
 
-	progress  *progress // nil where nothing is under way
-	exit      int       // with errReported
-	wrongHelp error     // help was asked for a command that is not there
+	loginWithin time.Duration // the constant, but for tests
+	progress    *progress     // nil where nothing is under way
+	exit        int           // with errReported
+	wrongHelp   error         // help was asked for a command that is not there
 }
 
 func newApp(stdin *os.File, stdout io.Writer, stderr *os.File) *app {
 	files := map[int]*os.File{}
 	return &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, terminal: term.IsTerminal(int(stderr.Fd())),
-		pinFD: descriptor{files: files}, codeFD: descriptor{files: files},
+		pinFD: descriptor{files: files}, codeFD: descriptor{files: files}, loginWithin: loginWithin,
 	}
 }
 

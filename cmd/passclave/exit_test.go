@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -91,6 +93,9 @@ func TestWords(t *testing.T) {
 		if got := toJSON(err).Message; got != want {
 			t.Errorf("JSON: %q, not %q", got, want)
 		}
+	}
+	if got := words(fmt.Errorf("state/broker: %w", file.ErrInUse)); !strings.Contains(got, "stop the service") {
+		t.Errorf("%q", got)
 	}
 	locked := uint64(0)
 	if got := words(&wire.Error{Code: wire.CodePINLocked, AttemptsLeft: &locked}); got != "the account is locked: its limit of PIN attempts is reached (pin-locked)" {

@@ -8,6 +8,7 @@ import (
 	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -113,8 +114,11 @@ func refusalWords(e *wire.Error) string {
 		text += ": " + count(int(*e.AttemptsLeft), "attempt") + " left"
 	}
 	var host *client.HostError
+	var refused *policy.Refusal
 	cause := e.Unwrap()
 	switch {
+	case errors.As(cause, &refused):
+		text = refused.Error() // says it better: which fields, and what was found
 	case errors.As(cause, &host) && host.Hint != "":
 		text += fmt.Sprintf("; the host says, unproven: %s (%s)", sentence(host.Hint), host.Hint)
 	case e.Code == wire.CodeNotFound && cause != nil:

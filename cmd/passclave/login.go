@@ -191,7 +191,7 @@ var loginFor = map[wire.CommandName]string{
 // inBrowser shows the address and waits for the browser to come back, at most
 // [loginWithin]. Redirects of others ([errForeign]) are refused and end nothing.
 func (a *app) inBrowser(ctx context.Context, l net.Listener, f *flow, address, why string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, loginWithin, errLate)
+	ctx, cancel := context.WithTimeoutCause(ctx, a.loginWithin, errLate)
 	defer cancel()
 	a.warn("Log in %s:\n\n  %s\n", why, address)
 	if !a.noBrowser {
