@@ -57,7 +57,7 @@ func (d *Device) admit(ctx context.Context, command wire.CommandName, name, pin 
 	if err != nil {
 		return nil, err
 	}
-	ticket, configuration, err := d.ticket(ctx, false)
+	ticket, configuration, err := d.ticket(ctx, command, false)
 	if err != nil {
 		return nil, err
 	}

@@ -334,6 +334,9 @@ func (c *fakeCall) member(name wire.CommandName) (any, *wire.Outcome, *wire.Erro
 		return c.membership(), nil, nil
 	case wire.CommandRevoke:
 		args := arguments[wire.Revoke](c)
+		if c.device.young && c.body.Login == nil {
+			return nil, nil, refusal(wire.CodeYoung)
+		}
 		var left []*fakeDevice
 		for _, d := range a.devices {
 			if d.id != args.Device {
@@ -358,7 +361,7 @@ func (c *fakeCall) member(name wire.CommandName) (any, *wire.Outcome, *wire.Erro
 	case wire.CommandDevices:
 		var r wire.DevicesResult
 		for _, d := range a.devices {
-			r.Devices = append(r.Devices, wire.DeviceInfo{ID: d.id, Name: d.name})
+			r.Devices = append(r.Devices, wire.DeviceInfo{ID: d.id, Name: d.name, Young: d.young, Joined: d.joined})
 		}
 		return r, nil, nil
 	case wire.CommandHistory:

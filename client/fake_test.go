@@ -64,11 +64,12 @@ type fakeAccount struct {
 }
 
 type fakeDevice struct {
-	id    wire.DeviceID
-	keys  wire.DeviceKeys
-	name  string
-	last  *wire.Outcome
-	young bool
+	id     wire.DeviceID
+	keys   wire.DeviceKeys
+	name   string
+	last   *wire.Outcome
+	young  bool
+	joined uint64
 }
 
 type fakeRecord struct {

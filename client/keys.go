@@ -43,8 +43,9 @@ type CodeFunc func(ctx context.Context, r CodeRequest) (string, error)
 type LoginRequest struct {
 	Issuer   wire.Issuer // as the measured configuration has it, with its TLS roots
 	ClientID string
-	Nonce    string // goes into the authorization request and comes back in the ID token
-	Fresh    bool   // the person must authenticate now: prompt=login, max_age=0
+	Nonce    string           // goes into the authorization request and comes back in the ID token
+	Fresh    bool             // the person must authenticate now: prompt=login, max_age=0
+	For      wire.CommandName // what the login is wanted for, to tell the person
 }
 
 // LoginFunc logs the person in and returns the ID token.

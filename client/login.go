@@ -14,7 +14,7 @@ import (
 // login attests anew and logs in: the login's nonce binds the enclave's challenge. A
 // member must log in to its own account; otherwise the login says whose account
 // this device is to join.
-func (d *Device) login(ctx context.Context, fresh bool) (*wire.Login, *wire.Configuration, error) {
+func (d *Device) login(ctx context.Context, purpose wire.CommandName, fresh bool) (*wire.Login, *wire.Configuration, error) {
 	if d.options.Login == nil {
 		return nil, nil, ErrNoLogin
 	}
@@ -33,6 +33,7 @@ func (d *Device) login(ctx context.Context, fresh bool) (*wire.Login, *wire.Conf
 		ClientID: issuer.ClientIDs[0],
 		Nonce:    wire.LoginNonce(d.key.Public(), challenge),
 		Fresh:    fresh,
+		For:      purpose,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -50,8 +51,8 @@ func (d *Device) login(ctx context.Context, fresh bool) (*wire.Login, *wire.Conf
 }
 
 // ticket logs in and brings the ticket by which enrol, join and pin-set go on.
-func (d *Device) ticket(ctx context.Context, fresh bool) (*wire.TicketResult, *wire.Configuration, error) {
-	login, c, err := d.login(ctx, fresh)
+func (d *Device) ticket(ctx context.Context, purpose wire.CommandName, fresh bool) (*wire.TicketResult, *wire.Configuration, error) {
+	login, c, err := d.login(ctx, purpose, fresh)
 	if err != nil {
 		return nil, nil, err
 	}

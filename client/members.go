@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"crypto/subtle"
+	"slices"
+	"time"
 
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
@@ -15,6 +17,10 @@ func (d *Device) Devices(ctx context.Context) ([]wire.DeviceInfo, error) {
 	if err := d.member(); err != nil {
 		return nil, err
 	}
+	return d.devices(ctx)
+}
+
+func (d *Device) devices(ctx context.Context) ([]wire.DeviceInfo, error) {
 	var r wire.DevicesResult
 	err := d.call(ctx, &request{
 		account:  d.p.Account,
@@ -25,8 +31,45 @@ func (d *Device) Devices(ctx context.Context) ([]wire.DeviceInfo, error) {
 	return r.Devices, err
 }
 
+// youth is how long a device that joined by PIN stays young, a little less than the
+// enclave's 24 hours: that counts by the issuer's clock, this by the device's own.
+const youth = 23 * time.Hour
+
+// CheckAge refuses with [wire.CodeYoung] a device that is young for so short a time that
+// no login could show otherwise.
+func CheckAge(i wire.DeviceInfo, now time.Time) error {
+	if joined := time.Unix(int64(i.Joined), 0); i.Young && now.Sub(joined) < youth {
+		return wire.Errorf(wire.CodeYoung, "it joined by PIN at %s", joined.Format(time.DateTime))
+	}
+	return nil
+}
+
+// loginIfYoung brings the login that shows a young device to be young no more: nil where
+// it is not young.
+func (d *Device) loginIfYoung(ctx context.Context) (*wire.Login, error) {
+	if !d.p.Young {
+		return nil, nil
+	}
+	infos, err := d.devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := slices.IndexFunc(infos, func(i wire.DeviceInfo) bool { return i.ID == d.id() })
+	if own < 0 || !infos[own].Young {
+		return nil, nil
+	}
+	if err := CheckAge(infos[own], time.Now()); err != nil {
+		return nil, err
+	}
+	login, _, err := d.login(ctx, wire.CommandRevoke, false)
+	return login, err
+}
+
 // Revoke ends a device's membership, with user verification, and begins a new vault
-// epoch. A device may revoke itself without; it then forgets the account's secrets.
+// epoch. A young device is refused with [wire.CodeYoung] unless a login, which it is
+// then asked for, can show that it joined a day ago.
+//
+// A device may revoke itself without either; it then forgets the account's secrets.
 func (d *Device) Revoke(ctx context.Context, device wire.DeviceID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -35,16 +78,13 @@ func (d *Device) Revoke(ctx context.Context, device wire.DeviceID) error {
 	}
 	self := device == d.id()
 	var uv UserVerifier
+	var login *wire.Login
 	if !self {
 		var err error
-		if uv, err = d.uv(ctx); err != nil {
+		if login, err = d.loginIfYoung(ctx); err != nil {
 			return err
 		}
-	}
-	var login *wire.Login
-	if !self && d.p.Young && d.options.Login != nil {
-		var err error
-		if login, _, err = d.login(ctx, false); err != nil { // its time may show that the device is young no more
+		if uv, err = d.uv(ctx); err != nil {
 			return err
 		}
 	}
@@ -93,7 +133,7 @@ func (d *Device) PINSet(ctx context.Context, pin string) error {
 	if err != nil {
 		return err
 	}
-	ticket, configuration, err := d.ticket(ctx, true)
+	ticket, configuration, err := d.ticket(ctx, wire.CommandPINSet, true)
 	if err != nil {
 		return err
 	}

@@ -10,16 +10,18 @@ import (
 
 // ForDevelopment returns the policy of a service on one's own machine: simulated
 // hardware under one root (SHA-256 of its certificate's DER), one configuration
-// (SHA-256 of its file), one ledger. Measurement, firmware and expiry are waived as
+// (SHA-256 of its file), one ledger. It demands what a simulation can show, its firmware
+// too, and lasts 20 years, as the stack's own CA. The measurement alone is waived, as
 // "development", so that a rebuilt enclave goes on.
 func ForDevelopment(root, configuration wire.Digest, l wire.LedgerIdentity) *TrustPolicy {
 	const reason = "development"
-	p := &TrustPolicy{
+	return &TrustPolicy{
 		Version:    Version,
 		Name:       reason,
-		Expires:    Waive[time.Time](reason),
+		Expires:    Require(time.Now().UTC().Truncate(time.Second).AddDate(20, 0, 0)),
 		Platforms:  []attestation.Platform{attestation.PlatformSEVSNP},
 		Simulation: &Simulation{Roots: []Hex{root[:]}},
+		Products:   []Product{{Name: "Milan", MinimumTCB: Require(simulatedTCB)}},
 		Releases: []Release{{
 			Name:          reason,
 			Measurement:   Waive[Hex](reason),
@@ -32,11 +34,10 @@ func ForDevelopment(root, configuration wire.Digest, l wire.LedgerIdentity) *Tru
 		SMT:             Allowed,
 		MinimumArgon2id: Require(ProductionArgon2id),
 	}
-	for _, name := range knownProducts {
-		p.Products = append(p.Products, Product{Name: name, MinimumTCB: Waive[attestation.TCB](reason)})
-	}
-	return p
 }
+
+// simulatedTCB is the firmware that the simulated Milan chip says it has.
+var simulatedTCB = attestation.TCB{Bootloader: 4, TEE: 0, SNP: 24, Microcode: 219}
 
 func identity(l *attestation.Ledger) wire.LedgerIdentity {
 	return wire.LedgerIdentity{ID: l.ID, Backend: l.Backend, Genesis: l.Genesis, Number: l.Number}

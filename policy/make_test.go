@@ -18,6 +18,9 @@ func TestForDevelopment(t *testing.T) {
 	root := wire.Digest(fill(0x51, 32))
 	s := newScene()
 	s.c.Simulated, s.c.Root = true, root
+	for _, t := range []*attestation.TCB{&s.c.ReportedTCB, &s.c.CommittedTCB, &s.c.CurrentTCB, &s.c.LaunchTCB} {
+		*t = simulatedTCB
+	}
 	s.p = ForDevelopment(root, s.c.ConfigurationHash, s.c.Configuration.Ledger)
 	if got := mustParse(t, s.p.Encode()); !reflect.DeepEqual(got, s.p) {
 		t.Errorf("parses to another policy:\n%s", got.Encode())
@@ -33,9 +36,19 @@ func TestForDevelopment(t *testing.T) {
 	for _, w := range s.p.waived() {
 		waived = append(waived, w.field)
 	}
-	if !slices.Equal(waived, []Field{FieldExpires, FieldTCB, FieldTCB, FieldMeasurement}) {
+	if !slices.Equal(waived, []Field{FieldMeasurement}) {
 		t.Errorf("waives %v", waived)
 	}
+	s.c.LaunchTCB.SNP--
+	if got := s.refused(t); !slices.Equal(got, []Field{FieldTCB}) {
+		t.Errorf("older firmware: refused %v", got)
+	}
+	s.c.LaunchTCB = simulatedTCB
+	s.now = s.p.Expires.Want
+	if got := s.refused(t); !slices.Equal(got, []Field{FieldExpires}) {
+		t.Errorf("20 years later: refused %v", got)
+	}
+	s.now = testNow
 	s.c.Root[0] ^= 1
 	if got := s.refused(t); !slices.Equal(got, []Field{FieldSimulation}) {
 		t.Errorf("other root: refused %v", got)

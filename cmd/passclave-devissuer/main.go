@@ -68,7 +68,7 @@ func run(ctx context.Context, log *slog.Logger, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	log.Warn("DEVELOPMENT ISSUER: anyone who reaches it signs in as anyone", "url", *url)
+	log.Warn("DEVELOPMENT ISSUER: anyone logs in as anyone", "url", *url)
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
 	return serve.Until(ctx, listener, config, handler, *url, os.Stdout, log)
 }

@@ -11,7 +11,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -22,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
@@ -178,6 +181,11 @@ func TestServe(t *testing.T) {
 	}
 	if !strings.Contains(stderr.String(), "DEVELOPMENT ONLY") || strings.Contains(stderr.String(), "SIMULATION") {
 		t.Errorf("log: %s", stderr)
+	}
+
+	// One broker a folder. A second is refused before it does anything.
+	if err := serve(t.Context(), f.serve(), slog.New(slog.DiscardHandler), io.Discard, io.Discard); !errors.Is(err, file.ErrInUse) {
+		t.Errorf("a second broker: %v", err)
 	}
 
 	var stdout, log bytes.Buffer

@@ -46,6 +46,11 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *simulation != "" {
 		log.Warn("SIMULATION: simulated evidence is accepted; it proves nothing about hardware", "root", *simulation)
 	}
+	unlock, err := file.Lock(*state)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	store, err := openStore(*state, log)
 	if err != nil {
 		return err

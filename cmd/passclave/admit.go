@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/policy"
 )
 
 // admission is the JSON of enroll and join.
@@ -29,8 +30,9 @@ const uvSoftware = "software"
 
 func (a *app) enrollCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "enroll URL --policy FILE",
-		Short: "Make your account, with this device as its first",
+		Use:        "enroll URL --policy FILE",
+		SuggestFor: []string{"register", "signup"},
+		Short:      "Make your account, with this device as its first",
 		Long: `Makes your account at the service, with this device as its first device, and sets its PIN.
 
 The trust policy says which enclaves you accept. It is given to you by whoever you trust for
@@ -44,7 +46,7 @@ your agreement is wanted.`,
   passclave enroll URL --policy FILE --user alice --pin-fd 3 --code-fd 3 3<secrets   # development issuer, from a script`,
 		Args: args("URL"),
 	}
-	a.admits(c, "PIN for the new account", true, (*client.Device).Enrol)
+	a.admits(c, a.newPIN, "PIN for the new account", "Account made. ", (*client.Device).Enrol)
 	return c
 }
 
@@ -67,14 +69,16 @@ set the PIN, until a login a day later (at ` + "`passclave pin set`" + `).`,
 			return nil
 		},
 	}
-	a.admits(c, "PIN of your account", false, (*client.Device).Join)
+	a.admits(c, a.pin, "PIN of your account", "", (*client.Device).Join)
 	return c
 }
 
 // admits gives a command the flags and the run of enroll and join.
-func (a *app) admits(c *cobra.Command, prompt string, fresh bool, admit func(*client.Device, context.Context, string, string) (*client.Admission, error)) {
+func (a *app) admits(c *cobra.Command, askPIN func(ctx context.Context, prompt string) (string, error), prompt, made string,
+	admit func(*client.Device, context.Context, string, string) (*client.Admission, error),
+) {
 	var policyFile, name string
-	c.Flags().StringVar(&policyFile, "policy", "", "trust policy `file` to pin in a new profile")
+	policyFlag(c, &policyFile, "trust policy `file` to pin in a new profile")
 	c.Flags().StringVar(&name, "name", "", "what other devices call this one (default: the profile's name)")
 	a.loginFlags(c)
 	a.pinFlag(c)
@@ -94,7 +98,10 @@ func (a *app) admits(c *cobra.Command, prompt string, fresh bool, admit func(*cl
 		if d.Status().Member {
 			return client.ErrMember
 		}
-		pin, err := a.pin(prompt, fresh)
+		if err := a.introduce(ctx, d); err != nil {
+			return err
+		}
+		pin, err := askPIN(ctx, prompt)
 		if err != nil {
 			return err
 		}
@@ -120,16 +127,38 @@ func (a *app) admits(c *cobra.Command, prompt string, fresh bool, admit func(*cl
 			a.warn("the first sync failed: %v", syncErr)
 		}
 		return a.print(out, func(w io.Writer) {
-			fmt.Fprintf(w, "This device is %q in account %.16s…, with %d passkeys.\n", out.Name, out.Account, out.Passkeys)
+			fmt.Fprintf(w, "%sThis device is %q in account %.16s…, with %s.\n", made, out.Name, out.Account, count(out.Passkeys, "passkey"))
 			if out.Completed {
 				fmt.Fprintln(w, "It had become a member before, and only the answer was lost: the PIN and the name of then stand.")
 			}
 			fmt.Fprintf(w, "Note: %s.\n", softwareNotes(s))
+			if acceptsSimulation(d) {
+				fmt.Fprintln(w, "SIMULATION: no hardware protects the service; whoever is root there can read all.")
+			}
 			if out.Young {
 				fmt.Fprintln(w, "It is young: for a day it cannot revoke devices or set the PIN.")
 			}
 		})
 	}
+}
+
+// introduce verifies the service before the person is asked for anything, and says what
+// there is to know of it: that it is simulated, and what the trust policy waives.
+func (a *app) introduce(ctx context.Context, d *device) error {
+	a.working("verifying the service")
+	e, err := d.Attest(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := policy.Parse(d.TrustPolicy())
+	if err != nil {
+		return err
+	}
+	for _, w := range policy.Warnings(e.Claims, p) {
+		a.warn("! %s", w)
+	}
+	a.working("") // what comes next is a question
+	return nil
 }
 
 // deviceName is the profile's name, or the machine's for the default profile.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -23,18 +24,23 @@ type app struct {
 	json    bool
 
 	// Flags of some commands.
-	pinFD, codeFD int
-	user          string // at the development issuer
+	pinFD, codeFD descriptor // the first also of a backup's passphrase
+	user          string     // at the development issuer
 	noBrowser     bool
 	yes           bool
 
-	files    map[int]*os.File // descriptors that secrets were read from
-	progress *progress        // nil where nothing is under way
-	exit     int              // with errReported
+	loginWithin time.Duration // the constant, but for tests
+	progress    *progress     // nil where nothing is under way
+	exit        int           // with errReported
+	wrongHelp   error         // help was asked for a command that is not there
 }
 
 func newApp(stdin *os.File, stdout io.Writer, stderr *os.File) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, terminal: term.IsTerminal(int(stderr.Fd())), pinFD: -1, codeFD: -1, files: map[int]*os.File{}}
+	files := map[int]*os.File{}
+	return &app{
+		stdin: stdin, stdout: stdout, stderr: stderr, terminal: term.IsTerminal(int(stderr.Fd())),
+		pinFD: descriptor{files: files}, codeFD: descriptor{files: files}, loginWithin: loginWithin,
+	}
 }
 
 // fail prints an error: JSON on stdout with --json, else a sentence on stderr.
@@ -77,19 +83,24 @@ const defaultProfile = "default"
 
 var profileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// profileFolder is where the chosen profile lives: $PASSCLAVE_HOME/NAME, else
-// $XDG_CONFIG_HOME/passclave/NAME, else ~/.config/passclave/NAME.
+// profilesFolder is where profiles live: $PASSCLAVE_HOME, else
+// $XDG_CONFIG_HOME/passclave, else ~/.config/passclave.
+func profilesFolder() (string, error) {
+	if home := os.Getenv("PASSCLAVE_HOME"); home != "" {
+		return home, nil
+	}
+	config, err := os.UserConfigDir()
+	return filepath.Join(config, "passclave"), err
+}
+
+// profileFolder is where the chosen profile lives, in [profilesFolder].
 func (a *app) profileFolder() (string, error) {
 	if !profileName.MatchString(a.profile) {
 		return "", usagef("--profile %q: a name has 1 to 64 letters, digits and . _ -", a.profile)
 	}
-	home := os.Getenv("PASSCLAVE_HOME")
-	if home == "" {
-		config, err := os.UserConfigDir()
-		if err != nil {
-			return "", fmt.Errorf("where profiles live: %w; set PASSCLAVE_HOME", err)
-		}
-		home = filepath.Join(config, "passclave")
+	home, err := profilesFolder()
+	if err != nil {
+		return "", fmt.Errorf("where profiles live: %w; set PASSCLAVE_HOME", err)
 	}
 	return filepath.Join(home, a.profile), nil
 }

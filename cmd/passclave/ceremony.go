@@ -245,8 +245,9 @@ func (a *app) passkeySignInCommand() *cobra.Command {
 	var s site
 	var user, id string
 	c := &cobra.Command{
-		Use:   "sign-in --rp URL",
-		Short: "Sign in at a site with a passkey",
+		Use:        "sign-in --rp URL",
+		SuggestFor: []string{"login", "signin"},
+		Short:      "Sign in at a site with a passkey",
 		Long: `Signs in at a relying party. The enclave signs, after you agreed with your local code (software UV).
 
 With --options it takes PublicKeyCredentialRequestOptionsJSON of any site, and prints the
@@ -264,6 +265,7 @@ AuthenticationResponseJSON that the site wants back.`,
 	s.flags(c)
 	c.Flags().StringVar(&user, "user", "", "with --rp: your user `name` at the site; without it the passkey tells")
 	c.Flags().StringVar(&id, "passkey", "", "the passkey's `ID`, where there are several for the site")
+	c.RegisterFlagCompletionFunc("passkey", a.completePasskeys)
 	a.codeFlag(c)
 	return c
 }

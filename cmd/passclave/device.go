@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -32,7 +33,7 @@ type deviceInfo struct {
 
 func (a *app) describe(i wire.DeviceInfo, this wire.DeviceID) deviceInfo {
 	out := deviceInfo{
-		ID: i.ID.String(), Name: i.Name, Joined: unix(i.Joined), How: i.How,
+		ID: i.ID.String(), Name: i.Name, Joined: fromUnix(i.Joined), How: i.How,
 		Trusted: i.Trusted, Young: i.Young, This: i.ID == this,
 	}
 	switch {
@@ -107,13 +108,15 @@ type revoked struct {
 
 func (a *app) deviceRevokeCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "revoke DEVICE",
-		Short: "Revoke a device, or this one",
+		Use:        "revoke DEVICE",
+		SuggestFor: []string{"remove", "delete"},
+		Short:      "Revoke a device, or this one",
 		Long: `Ends a device's membership for good and begins a new vault epoch that it cannot open. It is
 refused from the next request on; what it has in its memory, nobody can take back.
 
 DEVICE is its ID, the first four or more characters of it, or its name. A device may revoke
-itself; another needs your agreement on a trusted device that is not young.`,
+itself; another needs your agreement on a trusted device that is not young. A device that joined by
+PIN a day ago or more logs in once to show that.`,
 		Example: `  passclave device revoke phone --profile laptop`,
 		Args:    args("DEVICE"),
 		RunE: func(c *cobra.Command, given []string) error {
@@ -133,11 +136,16 @@ itself; another needs your agreement on a trusted device that is not young.`,
 				return err
 			}
 			info := a.describe(*target, d.ID())
+			if own := ownDevice(infos, d.ID()); own != nil && !info.This {
+				if err := client.CheckAge(*own, time.Now()); err != nil {
+					return err // before anything is asked
+				}
+			}
 			question := fmt.Sprintf("Revoke %q (%.8s), joined %s?", printable(info.Name), info.ID, day(info.Joined))
 			if info.This {
 				question += " That is this device: it forgets the account's passkeys."
 			}
-			yes, err := a.confirm(question)
+			yes, err := a.confirm(ctx, question)
 			if err != nil {
 				return err
 			}
@@ -158,9 +166,20 @@ itself; another needs your agreement on a trusted device that is not young.`,
 			})
 		},
 	}
+	a.loginFlags(c)
 	a.codeFlag(c)
 	a.yesFlag(c)
+	c.ValidArgsFunction = a.completeDevices
 	return c
+}
+
+func ownDevice(infos []wire.DeviceInfo, own wire.DeviceID) *wire.DeviceInfo {
+	for i := range infos {
+		if infos[i].ID == own {
+			return &infos[i]
+		}
+	}
+	return nil
 }
 
 // minPrefix is how many characters of an ID are enough.

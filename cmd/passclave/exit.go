@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -21,6 +26,7 @@ const (
 	exitAlarm     = 7
 	exitUsage     = 8
 	exitCodeWrong = 9
+	exitSignal    = 128 // and the signal's number, as shells have it
 )
 
 const exitHelp = `Exit codes:
@@ -34,6 +40,7 @@ const exitHelp = `Exit codes:
   7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole
   8  wrong use of the command line
   9  the local code does not open the software UV key (nothing was sent)
+  130, 143  stopped by Ctrl-C, by SIGTERM
 `
 
 // usageError is a wrong use of the command line.
@@ -43,6 +50,33 @@ func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// interruption ends a command because of a signal.
+type interruption struct{ signal syscall.Signal }
+
+func (e *interruption) Error() string { return "stopped: " + e.signal.String() }
+
+// stoppedInRequest is an [interruption] while the service was being asked.
+type stoppedInRequest struct{ *interruption }
+
+func (e stoppedInRequest) Error() string {
+	return e.interruption.Error() + ". What had been sent may be done all the same: `passclave sync` tells"
+}
+
+func (e stoppedInRequest) Unwrap() error { return e.interruption }
+
+// interrupted puts the signal that ended ctx in the place of the error that it caused.
+func interrupted(ctx context.Context, err error) error {
+	var signal *interruption
+	if err == nil || !errors.As(context.Cause(ctx), &signal) || !errors.Is(err, context.Canceled) && !errors.Is(err, signal) {
+		return err
+	}
+	var refusal *wire.Error
+	if errors.As(err, &refusal) {
+		return stoppedInRequest{signal}
+	}
+	return signal
 }
 
 // errReported ends a command whose outcome was printed already: its exit code is in app.exit.
@@ -58,10 +92,13 @@ var alarms = map[wire.Code]bool{
 // exitCode returns the exit code of an error: [exitDone] for nil.
 func exitCode(err error) int {
 	var usage *usageError
+	var signal *interruption
 	code := wire.CodeOf(err)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &signal):
+		return exitSignal + int(signal.signal)
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, client.ErrWrongCode):
@@ -103,20 +140,31 @@ var ownCodes = []struct {
 	{client.ErrProfileExists, "profile-exists"},
 	{client.ErrProfileInUse, "profile-in-use"},
 	{errDeclined, "declined"},
+	{errNoAnswer, "no-answer"},
 	{errLogin, "login-failed"},
 	{stack.ErrInUse, "state-in-use"},
+	{file.ErrInUse, "state-in-use"},
+	{keystore.ErrNotFound, "no-keys"},
+	{keystore.ErrExists, "keys-exist"},
+	{file.ErrBackup, "not-a-backup"},
+	{file.ErrPassphrase, "passphrase-wrong"},
+	{file.ErrWeakPassphrase, "passphrase-refused"},
+	{fs.ErrExist, "file-exists"},
 }
 
 func toJSON(err error) jsonError {
-	j := jsonError{Code: "error", Exit: exitCode(err), Message: err.Error()}
+	j := jsonError{Code: "error", Exit: exitCode(err), Message: words(err)}
 	var refusal *wire.Error
 	var usage *usageError
 	var pin *client.PINError
 	var refused *stack.RefusedError
 	var host *client.HostError
+	var signal *interruption
 	switch {
 	case errors.As(err, &usage):
 		j.Code = "usage"
+	case errors.As(err, &signal):
+		j.Code = "interrupted"
 	case errors.As(err, &pin):
 		j.Code = "pin-refused"
 	case errors.As(err, &refused):

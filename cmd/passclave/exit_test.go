@@ -3,9 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -69,5 +73,61 @@ func TestPrintable(t *testing.T) {
 	t.Parallel()
 	if got := printable("a\x1b[2Jb\nc\u202ed é"); got != "a�[2Jb�c�d é" {
 		t.Errorf("%q", got)
+	}
+}
+
+// People read a sentence first, and the code behind it.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	left := uint64(9)
+	for want, err := range map[string]error{
+		"wrong PIN: 9 attempts left (pin-wrong)":                                                        &wire.Error{Code: wire.CodePINWrong, AttemptsLeft: &left},
+		`no device "x" in this account (not-found)`:                                                     wire.Errorf(wire.CodeNotFound, "no device %q in this account", "x"),
+		"done, but afterwards: another device was faster: what you changed is not as it was (conflict)": &client.AfterError{Err: &wire.Error{Code: wire.CodeConflict}},
+		"the answer did not come from the enclave; the host says, unproven: the enclave has no key-encryption key yet (sealed) (unsealed-answer)": wire.NewError(
+			wire.CodeUnsealedAnswer, &client.HostError{Status: 503, Hint: wire.CodeSealed}),
+	} {
+		if got := words(err); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+		if got := toJSON(err).Message; got != want {
+			t.Errorf("JSON: %q, not %q", got, want)
+		}
+	}
+	if got := words(fmt.Errorf("state/broker: %w", file.ErrInUse)); !strings.Contains(got, "stop the service") {
+		t.Errorf("%q", got)
+	}
+	locked := uint64(0)
+	if got := words(&wire.Error{Code: wire.CodePINLocked, AttemptsLeft: &locked}); got != "the account is locked: its limit of PIN attempts is reached (pin-locked)" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Every code of the protocol has its sentence.
+func TestEveryCodeHasASentence(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../../wire/errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`Code = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(codes) < 40 {
+		t.Fatalf("%d codes", len(codes))
+	}
+	for _, c := range codes {
+		if sentences[wire.Code(c[1])] == "" {
+			t.Errorf("%s", c[1])
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	for want, got := range map[string]string{
+		"1 passkey": count(1, "passkey"), "0 passkeys": count(0, "passkey"), "1 entry": count(1, "entry"), "2 entries": count(2, "entry"),
+	} {
+		if got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 }

@@ -71,7 +71,7 @@ and people's devices know that.`,
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
-	c.Flags().StringVar(&policyFile, "policy", "", "trust policy `file` (default: policy.json in the state folder)")
+	policyFlag(c, &policyFile, "trust policy `file` (default: policy.json in the state folder)")
 	return c
 }
 
@@ -141,7 +141,8 @@ func printChecked(w io.Writer, out *checked) {
 	}
 	verdict := "whole"
 	if !out.Whole {
-		verdict = fmt.Sprintf("NOT whole: %d findings", len(out.Findings))
+		verdict = "NOT whole: " + count(len(out.Findings), "finding")
 	}
-	fmt.Fprintf(w, "%d accounts, %d entries, %d records, %d blobs: %s\n", out.Accounts, out.Entries, out.Records, out.Blobs, verdict)
+	fmt.Fprintf(w, "%s, %s, %s, %s: %s\n", count(int(out.Accounts), "account"), count(int(out.Entries), "entry"),
+		count(int(out.Records), "record"), count(int(out.Blobs), "blob"), verdict)
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/wire"
 )
 
 // historyEntry is the JSON of one entry.
@@ -17,11 +20,12 @@ type historyEntry struct {
 	Hash       string     `json:"hash"`
 	Generation uint64     `json:"generation"`
 	Epoch      uint64     `json:"epoch"`
-	Kind       string     `json:"kind,omitempty"` // empty: this device cannot read the note
-	Device     string     `json:"device,omitempty"`
-	Target     string     `json:"target,omitempty"`
-	Name       string     `json:"name,omitempty"`
-	Time       *time.Time `json:"time,omitempty"` // by the host's clock
+	Kind       string     `json:"kind,omitempty"`        // empty: this device cannot read the note
+	Device     string     `json:"device,omitempty"`      // who did it
+	Name       string     `json:"name,omitempty"`        // of that device, where an entry that can be read says it
+	Target     string     `json:"target,omitempty"`      // whom it concerns: the device revoked
+	TargetName string     `json:"target_name,omitempty"` // its name
+	Time       *time.Time `json:"time,omitempty"`        // by the host's clock
 	Attempts   uint64     `json:"attempts,omitempty"`
 	Lifetime   uint64     `json:"lifetime_attempts,omitempty"`
 }
@@ -61,36 +65,49 @@ the entry that the device remembers. Times are by the host's clock: nothing hang
 			if err != nil {
 				return err
 			}
-			out := []historyEntry{}
-			for _, e := range entries {
-				h := historyEntry{Sequence: e.Sequence, Hash: e.Hash.String(), Generation: e.Generation, Epoch: e.Epoch}
-				if n := e.Note; n != nil {
-					t := unix(n.Time)
-					h.Kind, h.Device, h.Name, h.Time = string(n.Kind), n.Device.String(), n.Name, &t
-					h.Attempts, h.Lifetime = n.Consecutive, n.Lifetime
-					if n.Kind == ledger.KindRevoke {
-						h.Target = n.Target.String()
-					}
-				}
-				out = append(out, h)
-			}
+			out := showHistory(entries)
 			return a.print(out, func(w io.Writer) { printHistory(w, out) })
 		},
 	}
 }
 
+func showHistory(entries []client.HistoryEntry) []historyEntry {
+	out := []historyEntry{}
+	names := map[wire.DeviceID]string{}
+	for _, e := range entries {
+		h := historyEntry{Sequence: e.Sequence, Hash: e.Hash.String(), Generation: e.Generation, Epoch: e.Epoch}
+		if n := e.Note; n != nil {
+			t := fromUnix(n.Time)
+			h.Kind, h.Device, h.Name, h.Time = string(n.Kind), n.Device.String(), n.Name, &t
+			h.Attempts, h.Lifetime = n.Consecutive, n.Lifetime
+			if n.Kind == ledger.KindRevoke { // the name in its note is the target's
+				h.Target, h.TargetName, h.Name = n.Target.String(), n.Name, names[n.Device]
+			} else if n.Name != "" {
+				names[n.Device] = n.Name
+			}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
 func printHistory(w io.Writer, entries []historyEntry) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "#\tEPOCH\tTIME (HOST)\tWHAT\tDEVICE\t")
+	fmt.Fprintln(t, "#\tEPOCH\tTIME (HOST)\tWHAT\tBY DEVICE\t")
 	for _, h := range entries {
 		if h.Kind == "" {
 			fmt.Fprintf(t, "%d\t%d\t\t(before this device's time)\t\t\n", h.Sequence, h.Epoch)
 			continue
 		}
-		fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%.8s\t%s\n", h.Sequence, h.Epoch, moment(*h.Time), what(h), h.Device, printable(h.Name))
+		fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%s\t\n", h.Sequence, h.Epoch, moment(*h.Time), what(h), deviceName(h.Device, h.Name))
 	}
 	t.Flush()
-	fmt.Fprintf(w, "%d entries, every signature and link verified on this device.\n", len(entries))
+	fmt.Fprintf(w, "%s, every signature and link verified on this device.\n", count(len(entries), "entry"))
+}
+
+// deviceName is a device's ID, short, and its name where that is known.
+func deviceName(id, name string) string {
+	return strings.TrimSpace(fmt.Sprintf("%.8s %s", id, printable(name)))
 }
 
 func what(h historyEntry) string {
@@ -102,7 +119,7 @@ func what(h historyEntry) string {
 	case ledger.KindWrong, ledger.KindReserve:
 		text += fmt.Sprintf(" (%d in a row)", h.Attempts)
 	case ledger.KindRevoke:
-		text += fmt.Sprintf(": %.8s", h.Target)
+		text += ": " + deviceName(h.Target, h.TargetName)
 	}
 	return text
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 )
 
@@ -42,10 +43,14 @@ Whoever has this file and its passphrase has the KEK: keep it apart from the dat
 			if out == "" {
 				return usagef("say where to: -o FILE")
 			}
-			if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
-				return usagef("%s exists already", out)
+			if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s: %w", out, fs.ErrExist)
 			}
-			passphrase, err := a.secret("New passphrase of the backup", a.pinFD, "--passphrase-fd", true)
+			if _, err := os.Stat(filepath.Join(keyFolder(state), file.FileName)); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s: %w", state, keystore.ErrNotFound)
+			}
+			passphrase, err := a.newSecret(c.Context(), "New passphrase of the backup", passphraseRule, a.pinFD,
+				func(p string) error { return file.CheckPassphrase([]byte(p)) })
 			if err != nil {
 				return err
 			}
@@ -62,6 +67,7 @@ Whoever has this file and its passphrase has the KEK: keep it apart from the dat
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
 	c.Flags().StringVarP(&out, "output", "o", "", "`file` to write; it must not exist")
+	c.MarkFlagFilename("output")
 	a.passphraseFlag(c)
 	return c
 }
@@ -74,12 +80,14 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 		Long:    "Brings the KEK back into a service's folder that has lost it. Keys that are there are never touched. The service must not run.",
 		Example: `  passclave keys restore kek.backup --state ./state`,
 		Args:    args("FILE"),
+
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
 		RunE: func(c *cobra.Command, given []string) error {
 			data, err := os.ReadFile(given[0])
 			if err != nil {
 				return err
 			}
-			passphrase, err := a.secret("Passphrase of the backup", a.pinFD, "--passphrase-fd", false)
+			passphrase, err := a.secret(c.Context(), "Passphrase of the backup", a.pinFD)
 			if err != nil {
 				return err
 			}
@@ -96,7 +104,7 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 }
 
 func (a *app) passphraseFlag(c *cobra.Command) {
-	descriptor(c, &a.pinFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
+	from(c, &a.pinFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
 }
 
 func keyFolder(state string) string { return filepath.Join(state, string(stack.Broker)) }

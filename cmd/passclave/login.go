@@ -20,6 +20,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/passclave/passclave/client"
+	"github.com/passclave/passclave/wire"
 )
 
 // errLogin is why a login at the issuer failed; the enclave never saw it.
@@ -67,7 +68,7 @@ func (a *app) login(ctx context.Context, r client.LoginRequest) (string, error) 
 		options = append(options, oauth2.SetAuthURLParam("login_hint", a.user), oauth2.SetAuthURLParam("passclave_dev_login", "1"))
 		code, err = f.direct(ctx, hc, config.AuthCodeURL(f.state, options...), config.RedirectURL)
 	} else {
-		code, err = a.inBrowser(ctx, l, &f, config.AuthCodeURL(f.state, options...))
+		code, err = a.inBrowser(ctx, l, &f, config.AuthCodeURL(f.state, options...), loginFor[r.For])
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errLogin, err)
@@ -173,10 +174,26 @@ func (f *flow) direct(ctx context.Context, hc *http.Client, address, redirect st
 	return f.code(q)
 }
 
-// inBrowser shows the address and waits for the browser to come back. Redirects of
-// others ([errForeign]) are refused and end nothing.
-func (a *app) inBrowser(ctx context.Context, l net.Listener, f *flow, address string) (string, error) {
-	a.warn("Log in at\n\n  %s\n", address)
+// loginWithin is how long a login may take: so long is the challenge good that its nonce binds.
+const loginWithin = 10 * time.Minute
+
+// errLate ends a login that took longer.
+var errLate = fmt.Errorf("nobody logged in within %.0f minutes: try again", loginWithin.Minutes())
+
+// loginFor says why a login is wanted.
+var loginFor = map[wire.CommandName]string{
+	wire.CommandEnrol:  "to make your account",
+	wire.CommandJoin:   "to add this device to your account",
+	wire.CommandPINSet: "afresh, to set the PIN",
+	wire.CommandRevoke: "to show that this device joined a day ago or more: only then it may revoke another",
+}
+
+// inBrowser shows the address and waits for the browser to come back, at most
+// [loginWithin]. Redirects of others ([errForeign]) are refused and end nothing.
+func (a *app) inBrowser(ctx context.Context, l net.Listener, f *flow, address, why string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.loginWithin, errLate)
+	defer cancel()
+	a.warn("Log in %s:\n\n  %s\n", why, address)
 	if !a.noBrowser {
 		openBrowser(address)
 	}
@@ -214,7 +231,7 @@ func (a *app) inBrowser(ctx context.Context, l net.Listener, f *flow, address st
 		return r.code, r.err
 	case <-ctx.Done():
 		server.Close()
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	}
 }
 

@@ -126,6 +126,26 @@ func TestLoginInBrowser(t *testing.T) {
 	}
 }
 
+// A login that nobody makes ends, and says so; what it is wanted for stands before it.
+func TestLoginEnds(t *testing.T) {
+	t.Parallel()
+	request, _ := provider(t, devIssuer(t))
+	request.For = wire.CommandRevoke
+	a, lines := terminal(t)
+	a.noBrowser, a.loginWithin = true, time.Millisecond
+	if _, err := a.login(t.Context(), request); !errors.Is(err, errLogin) || !errors.Is(err, errLate) {
+		t.Errorf("%v", err)
+	}
+	if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, loginFor[wire.CommandRevoke]) {
+		t.Errorf("%q, %v", line, err)
+	}
+	for _, command := range []wire.CommandName{wire.CommandEnrol, wire.CommandJoin, wire.CommandPINSet, wire.CommandRevoke} {
+		if loginFor[command] == "" {
+			t.Errorf("nothing for %s", command)
+		}
+	}
+}
+
 func printed(t *testing.T, lines *bufio.Reader) *url.URL {
 	t.Helper()
 	for {

@@ -17,11 +17,33 @@ import (
 	"syscall"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+func main() { os.Exit(mainCode()) }
+
+// mainCode is main up to its exit code.
+func mainCode() int {
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// untilSignal returns a context that ends, with an [interruption] as its cause, at the
+// first Ctrl-C or SIGTERM. The next one ends the process as if nobody listened.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-came:
+			signal.Stop(came)
+			cancel(&interruption{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(came)
+		cancel(nil)
+	}
 }
 
 // run runs one command line and returns its exit code.
@@ -32,7 +54,10 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, s
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := interrupted(ctx, root.ExecuteContext(ctx))
+	if err == nil {
+		err = a.wrongHelp
+	}
 	if errors.Is(err, errReported) {
 		return a.exit
 	}

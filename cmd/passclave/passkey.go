@@ -41,7 +41,7 @@ func showPasskey(k client.Passkey) passkey {
 	return passkey{
 		ID: k.Handle.String(), CredentialID: base64.RawURLEncoding.EncodeToString(m.CredentialID),
 		RPID: m.RPID, RPName: m.RPName, User: m.UserName, DisplayName: m.DisplayName, Label: m.Label,
-		Created: unix(m.Created), NoUVNeeded: m.NoUVNeeded, Hidden: m.Hidden, Deleted: m.Deleted,
+		Created: fromUnix(m.Created), NoUVNeeded: m.NoUVNeeded, Hidden: m.Hidden, Deleted: m.Deleted,
 	}
 }
 
@@ -50,6 +50,7 @@ type listing struct {
 	Passkeys []passkey `json:"passkeys"`
 	Missing  int       `json:"missing"` // the account has them, this device does not
 	Stale    bool      `json:"stale"`   // a newer state is known to exist
+	Removed  bool      `json:"removed"` // this device is no member any more
 }
 
 func (a *app) passkeyListCommand() *cobra.Command {
@@ -72,7 +73,7 @@ account's manifest when it was synced.`,
 			if err != nil {
 				return err
 			}
-			out := listing{Passkeys: []passkey{}, Missing: l.Missing, Stale: l.Stale}
+			out := listing{Passkeys: []passkey{}, Missing: l.Missing, Stale: l.Stale, Removed: d.Status().Removed}
 			for _, k := range l.Passkeys {
 				if all || !k.Metadata.Hidden && !k.Metadata.Deleted {
 					out.Passkeys = append(out.Passkeys, showPasskey(k))
@@ -86,6 +87,9 @@ account's manifest when it was synced.`,
 }
 
 func printListing(w io.Writer, out listing) {
+	if out.Removed {
+		fmt.Fprintln(w, "This device was revoked: this is what it knew then, and it can use none of them.")
+	}
 	if len(out.Passkeys) == 0 {
 		fmt.Fprintln(w, "No passkeys.")
 	} else {
@@ -103,8 +107,11 @@ func printListing(w io.Writer, out listing) {
 		}
 		t.Flush()
 	}
+	if out.Removed {
+		return
+	}
 	if out.Missing > 0 {
-		fmt.Fprintf(w, "%d more are in the account, and the host did not give them: passclave sync\n", out.Missing)
+		fmt.Fprintf(w, "%s more in the account, which the host did not give: passclave sync\n", count(out.Missing, "passkey"))
 	} else if out.Stale {
 		fmt.Fprintln(w, "There are changes that this device has not fetched: passclave sync")
 	}
@@ -117,6 +124,8 @@ func (a *app) passkeyRenameCommand() *cobra.Command {
 		Long:    "Gives a passkey your own name for it; an empty one takes it away. PASSKEY is its ID, or the first four or more characters.",
 		Example: `  passclave passkey rename 3f2a "work, old laptop"`,
 		Args:    args("PASSKEY", "LABEL"),
+
+		ValidArgsFunction: a.completePasskeys,
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.editPasskey(c.Context(), given[0], "Renamed.", func(d *device, k client.Passkey) error {
 				return d.Rename(c.Context(), k.Handle, given[1])
@@ -137,7 +146,7 @@ more characters.`,
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.editPasskey(c.Context(), given[0], "Deleted.", func(d *device, k client.Passkey) error {
 				m := k.Metadata
-				yes, err := a.confirm(fmt.Sprintf("Delete the passkey for %s at %s?", printable(m.UserName), printable(m.RPID)))
+				yes, err := a.confirm(c.Context(), fmt.Sprintf("Delete the passkey for %s at %s?", printable(m.UserName), printable(m.RPID)))
 				if err != nil {
 					return err
 				}
@@ -151,6 +160,7 @@ more characters.`,
 	}
 	a.codeFlag(c)
 	a.yesFlag(c)
+	c.ValidArgsFunction = a.completePasskeys
 	return c
 }
 

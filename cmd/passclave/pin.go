@@ -23,8 +23,9 @@ type pinSet struct {
 
 func (a *app) pinSetCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "set",
-		Short: "Set a new PIN; this also unlocks",
+		Use:        "set",
+		SuggestFor: []string{"unlock", "reset", "change"},
+		Short:      "Set a new PIN; this also unlocks",
 		Long: `Sets a new PIN and begins a new vault epoch: an old copy of the service's data with the old PIN
 opens nothing new. It also unlocks an account whose PIN was tried too often.
 
@@ -40,7 +41,7 @@ It needs a fresh login, and your agreement on a trusted device that is not young
 			if !d.Status().Member {
 				return client.ErrNotMember
 			}
-			pin, err := a.pin("New PIN", true)
+			pin, err := a.newPIN(c.Context(), "New PIN")
 			if err != nil {
 				return err
 			}

@@ -123,7 +123,7 @@ func (a *app) repin(ctx context.Context, d *device, trust []byte) error {
 	if len(changes) == 0 {
 		a.warn("  the same rules, written differently")
 	}
-	yes, err := a.confirm("Pin it?")
+	yes, err := a.confirm(ctx, "Pin it?")
 	if err != nil {
 		return err
 	}

@@ -1,97 +1,140 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/passclave/passclave/client"
 )
 
-// secret asks for a secret: one line of file descriptor fd where it is 0 or more,
-// else a prompt without echo. twice asks again on a terminal until both are equal.
-func (a *app) secret(prompt string, fd int, flag string, twice bool) (string, error) {
-	if fd >= 0 {
-		return a.readLine(fd, flag)
+// descriptor is a flag's value: a file descriptor to read a secret from. Only one that
+// was handed over is taken, and the flag is checked before the command opens anything:
+// the number of one that was not would soon be that of a file of the command's own.
+type descriptor struct {
+	name  string
+	file  *os.File         // nil: not given
+	files map[int]*os.File // of all such flags: two may name one descriptor
+}
+
+// Set implements pflag.Value.
+func (d *descriptor) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return errors.New("not the number of a file descriptor")
 	}
-	in := int(a.stdin.Fd())
-	if !term.IsTerminal(in) {
-		return "", usagef("there is no terminal to ask on: hand it over with %s", flag)
+	// Whatever this process opened itself is to be closed at exec; what was handed over is not.
+	flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return errors.New("nothing was handed over there: that file descriptor is not open")
+	}
+	fd := int(n)
+	if d.files[fd] == nil {
+		d.files[fd] = os.NewFile(uintptr(fd), text)
+	}
+	d.file = d.files[fd]
+	return nil
+}
+
+// String implements pflag.Value; help shows no default.
+func (d *descriptor) String() string {
+	if d.file == nil {
+		return ""
+	}
+	return d.file.Name()
+}
+
+// Type implements pflag.Value.
+func (d *descriptor) Type() string { return "descriptor" }
+
+// secret asks for a secret: one line of from where it was given, else a prompt without
+// echo.
+func (a *app) secret(ctx context.Context, prompt string, from descriptor) (string, error) {
+	if from.file != nil {
+		text, err := nextLine(ctx, from.file)
+		if err != nil && ctx.Err() == nil {
+			return "", usagef("--%s: %v", from.name, err)
+		}
+		return text, err
+	}
+	if !term.IsTerminal(int(a.stdin.Fd())) {
+		return "", usagef("there is no terminal to ask on: hand it over with --%s", from.name)
 	}
 	a.progress.pause()
 	defer a.progress.resume()
+	return a.ask(ctx, prompt+": ")
+}
+
+// newSecret is [app.secret] for one that is chosen now, and must pass check. On a
+// terminal it asks until one does and is typed twice; rule says first what is wanted.
+func (a *app) newSecret(ctx context.Context, prompt, rule string, from descriptor, check func(string) error) (string, error) {
+	if from.file == nil && term.IsTerminal(int(a.stdin.Fd())) {
+		a.warn("%s: %s.", prompt, rule)
+	}
 	for {
-		first, err := a.ask(in, prompt+": ")
-		if err != nil || !twice {
-			return first, err
-		}
-		second, err := a.ask(in, "Again: ")
+		first, err := a.secret(ctx, prompt, from)
 		if err != nil {
 			return "", err
 		}
-		if first == second {
-			return first, nil
+		err = check(first)
+		if from.file != nil {
+			return first, err
 		}
-		fmt.Fprintln(a.stderr, "They differ.")
+		if err != nil {
+			a.warn("%v.", err)
+			continue
+		}
+		second, err := a.secret(ctx, "Again", from)
+		if err != nil || first == second {
+			return first, err
+		}
+		a.warn("They differ.")
 	}
 }
 
-func (a *app) ask(in int, prompt string) (string, error) {
+// ask asks on the terminal, without echo.
+func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+	restore, err := hiding(a.stdin)
+	if err != nil {
+		return "", err
+	}
+	defer restore()
 	fmt.Fprint(a.stderr, prompt)
-	line, err := term.ReadPassword(in)
-	fmt.Fprintln(a.stderr)
-	return string(line), err
+	defer fmt.Fprintln(a.stderr) // the person's own newline was not shown
+	return nextLine(ctx, a.stdin)
 }
 
-// maxSecret bounds a secret's line, in bytes.
-const maxSecret = 1024
+const (
+	pinRule        = "any text of four characters or more, or six digits or more; no runs, no repetitions, none of the common ones"
+	codeRule       = "four characters or more, no runs and no repetitions"
+	passphraseRule = "12 bytes or more; whoever gets the backup can try guesses"
+)
 
-// readLine reads one line of a file descriptor byte by byte, so that the next secret
-// may stand on its next line; the descriptor stays open for it.
-func (a *app) readLine(fd int, flag string) (string, error) {
-	f := a.files[fd]
-	if f == nil {
-		if f = os.NewFile(uintptr(fd), flag); f == nil {
-			return "", usagef("%s: not a file descriptor", flag)
-		}
-		a.files[fd] = f
-	}
-	var line []byte
-	b := make([]byte, 1)
-	for len(line) <= maxSecret {
-		n, err := f.Read(b)
-		switch {
-		case n == 1 && b[0] == '\n', errors.Is(err, io.EOF) && len(line) > 0:
-			return strings.TrimSuffix(string(line), "\r"), nil
-		case n == 1:
-			line = append(line, b[0])
-		case err != nil:
-			return "", usagef("%s: nothing to read there: %v", flag, err)
-		}
-	}
-	return "", usagef("%s: a line of more than %d bytes", flag, maxSecret)
+// newPIN asks for a PIN that is set now, pin for one that is there.
+func (a *app) newPIN(ctx context.Context, prompt string) (string, error) {
+	return a.newSecret(ctx, prompt, pinRule, a.pinFD, client.CheckPIN)
 }
 
-func (a *app) pin(prompt string, fresh bool) (string, error) {
-	return a.secret(prompt, a.pinFD, "--pin-fd", fresh)
+func (a *app) pin(ctx context.Context, prompt string) (string, error) {
+	return a.secret(ctx, prompt, a.pinFD)
 }
 
 // code is the client's CodeFunc.
-func (a *app) code(_ context.Context, r client.CodeRequest) (string, error) {
+func (a *app) code(ctx context.Context, r client.CodeRequest) (string, error) {
 	if r.New {
-		return a.secret("New local code for this device's software UV (at least 4 characters)", a.codeFD, "--code-fd", true)
+		return a.newSecret(ctx, "New local code for this device's software UV", codeRule, a.codeFD, client.CheckCode)
 	}
-	return a.secret("Local code (software UV)", a.codeFD, "--code-fd", false)
+	return a.secret(ctx, "Local code (software UV)", a.codeFD)
 }
 
-// confirm asks for a yes. Without a terminal, and without --yes, the answer is no.
-func (a *app) confirm(question string) (bool, error) {
+// confirm asks for a yes. Without a terminal, and without --yes, it is an error.
+func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 	if a.yes {
 		return true, nil
 	}
@@ -101,11 +144,12 @@ func (a *app) confirm(question string) (bool, error) {
 	a.progress.pause()
 	defer a.progress.resume()
 	fmt.Fprint(a.stderr, question+" [y/N] ")
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	answer, err := nextLine(ctx, a.stdin)
 	if err != nil {
+		fmt.Fprintln(a.stderr)
 		return false, err
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
+	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return true, nil
 	}

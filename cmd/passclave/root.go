@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ const (
 	groupDevices  = "devices"
 	groupCheck    = "check"
 	groupOperate  = "operate"
+	groupShell    = "shell"
 )
 
 func (a *app) rootCommand() *cobra.Command {
@@ -23,19 +25,20 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Passkeys that sync, and that nobody but you can read",
 		Long: "passclave keeps passkeys in a service whose operator, host and storage cannot read them.\n" +
 			"It verifies the service's attestation itself before it sends anything.",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.profile, "profile", "p", defaultProfile, "`name` of this device's profile: one for each device on this machine")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
+	root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	root.AddGroup(
 		&cobra.Group{ID: groupPasskeys, Title: "Passkeys:"},
 		&cobra.Group{ID: groupDevices, Title: "Devices and PIN:"},
 		&cobra.Group{ID: groupCheck, Title: "Check the service:"},
 		&cobra.Group{ID: groupOperate, Title: "Operate:"},
+		&cobra.Group{ID: groupShell, Title: "Your shell:"},
 	)
 	root.AddCommand(
 		inGroup(groupPasskeys, a.passkeyCommand()),
@@ -45,11 +48,22 @@ func (a *app) rootCommand() *cobra.Command {
 		inGroup(groupCheck, a.statusCommand()), inGroup(groupCheck, a.syncCommand()),
 		inGroup(groupOperate, a.upCommand()), inGroup(groupOperate, a.demoCommand()),
 		inGroup(groupOperate, a.fsckCommand()), inGroup(groupOperate, a.keysCommand()),
+		inGroup(groupShell, a.completionCommand()),
 	)
+	root.SetHelpCommand(a.helpCommand())
 	for _, c := range append(root.Commands(), root) {
 		askForSubcommand(c)
 	}
+	for _, c := range leaves(root) {
+		if c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 {
+			c.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		if unknown := c.Flags().Args(); c.HasSubCommands() && len(unknown) > 0 {
+			a.wrongHelp = noCommand(c, unknown[0])
+			return
+		}
 		if c == root {
 			rootHelp(root, a.stdout)
 			return
@@ -84,14 +98,54 @@ func askForSubcommand(c *cobra.Command) {
 		if len(args) == 0 {
 			return nil
 		}
-		text := fmt.Sprintf("there is no command %q", c.CommandPath()+" "+args[0])
-		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			text += "; did you mean " + strings.Join(near, " or ") + "?"
-		}
-		return usagef("%s", text)
+		return noCommand(c, args[0])
 	}
 	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+}
+
+// noCommand is the wrong use of a command that is not there.
+func noCommand(c *cobra.Command, name string) error {
+	text := fmt.Sprintf("there is no command %q", c.CommandPath()+" "+name)
+	if near := suggestions(c, name); len(near) > 0 {
+		return usagef("%s; did you mean %s?", text, strings.Join(near, " or "))
+	}
+	return usagef("%s; `%s --help` lists all", text, c.CommandPath())
+}
+
+// suggestions are the commands under c whose names are like name, by their own last
+// word or by another that people have for them (cobra's SuggestFor).
+func suggestions(c *cobra.Command, name string) []string {
+	var near []string
+	for _, sub := range c.Commands() {
+		if sub.Hidden {
+			continue
+		}
+		if slices.Contains(c.SuggestionsFor(name), sub.Name()) {
+			near = append(near, sub.CommandPath())
+		} else {
+			near = append(near, suggestions(sub, name)...)
+		}
+	}
+	return near
+}
+
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Hidden: true,
+		Args:   cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, given []string) error {
+			of, unknown, err := c.Root().Find(given)
+			if err != nil {
+				return usagef("%v", err)
+			}
+			if len(unknown) > 0 {
+				return noCommand(of, unknown[0])
+			}
+			return of.Help()
+		},
+	}
 }
 
 // rootHelp prints every command in its group, subcommands spelt out.
@@ -114,8 +168,6 @@ Flags of all commands:
   -p, --profile NAME   one profile for each device on this machine (default "default")
       --json           print JSON
   -h, --help           help, with examples: passclave COMMAND --help
-
-Shell completion: passclave completion bash|zsh|fish|powershell
 
 %s`, exitHelp)
 }
@@ -147,22 +199,28 @@ func args(names ...string) cobra.PositionalArgs {
 // Flags that several commands have.
 
 func (a *app) pinFlag(c *cobra.Command) {
-	descriptor(c, &a.pinFD, "pin-fd", "read the PIN from this file `descriptor`: one line")
+	from(c, &a.pinFD, "pin-fd", "read the PIN from this file `descriptor`: one line")
 }
 
 func (a *app) codeFlag(c *cobra.Command) {
-	descriptor(c, &a.codeFD, "code-fd", "read the local code of the software UV key from this file `descriptor`: one line")
+	from(c, &a.codeFD, "code-fd", "read the local code of the software UV key from this file `descriptor`: one line")
 }
 
-// descriptor adds a flag for a file descriptor: -1 where it is not given, which help does not show.
-func descriptor(c *cobra.Command, fd *int, name, usage string) {
-	c.Flags().IntVar(fd, name, -1, usage)
-	c.Flags().Lookup(name).DefValue = "0"
+// from adds a flag for a file descriptor.
+func from(c *cobra.Command, d *descriptor, name, usage string) {
+	d.name = name
+	c.Flags().Var(d, name, usage)
 }
 
 func (a *app) loginFlags(c *cobra.Command) {
 	c.Flags().StringVar(&a.user, "user", "", "log in as this `name` without a browser: at the development issuer only")
 	c.Flags().BoolVar(&a.noBrowser, "no-browser", false, "print the login's address, open nothing")
+}
+
+// policyFlag adds --policy.
+func policyFlag(c *cobra.Command, file *string, usage string) {
+	c.Flags().StringVar(file, "policy", "", usage)
+	c.MarkFlagFilename("policy", "json")
 }
 
 func (a *app) yesFlag(c *cobra.Command) {

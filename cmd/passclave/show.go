@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -25,8 +26,19 @@ func printableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
+// count is a number of things: "1 passkey", "2 passkeys".
+func count(n int, thing string) string {
+	switch {
+	case n == 1:
+		return "1 " + thing
+	case strings.HasSuffix(thing, "y") && !strings.HasSuffix(thing, "ey"):
+		thing = strings.TrimSuffix(thing, "y") + "ie"
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func day(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
 func moment(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-func unix(seconds uint64) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+func fromUnix(seconds uint64) time.Time { return time.Unix(int64(seconds), 0).UTC() }

@@ -16,22 +16,23 @@ import (
 
 // notice is the JSON of something that another device did.
 type notice struct {
-	Sequence uint64    `json:"sequence"`
-	Kind     string    `json:"kind"`
-	Device   string    `json:"device"`
-	Target   string    `json:"target,omitempty"`
-	Name     string    `json:"name,omitempty"`
-	Time     time.Time `json:"time"` // by the host's clock
-	Attempts uint64    `json:"attempts,omitempty"`
-	Lost     int       `json:"lost,omitempty"` // so many entries, up to this one, were too many to keep; the rest is empty then
+	Sequence   uint64    `json:"sequence"`
+	Kind       string    `json:"kind"`
+	Device     string    `json:"device"`                // who did it
+	Name       string    `json:"name,omitempty"`        // of that device, where the entry says it
+	Target     string    `json:"target,omitempty"`      // whom it concerns: the device revoked
+	TargetName string    `json:"target_name,omitempty"` // its name
+	Time       time.Time `json:"time"`                  // by the host's clock
+	Attempts   uint64    `json:"attempts,omitempty"`
+	Lost       int       `json:"lost,omitempty"` // so many entries, up to this one, were too many to keep; the rest is empty then
 }
 
 func showNotices(notices []client.Notice) []notice {
 	out := []notice{}
 	for _, n := range notices {
-		s := notice{Sequence: n.Sequence, Kind: string(n.Kind), Device: n.Device.String(), Name: n.Name, Time: unix(n.Time), Attempts: n.Attempts, Lost: int(n.Lost)}
-		if n.Kind == ledger.KindRevoke {
-			s.Target = n.Target.String()
+		s := notice{Sequence: n.Sequence, Kind: string(n.Kind), Device: n.Device.String(), Name: n.Name, Time: fromUnix(n.Time), Attempts: n.Attempts, Lost: int(n.Lost)}
+		if n.Kind == ledger.KindRevoke { // the name in its note is the target's
+			s.Target, s.TargetName, s.Name = n.Target.String(), n.Name, ""
 		}
 		out = append(out, s)
 	}
@@ -41,11 +42,11 @@ func showNotices(notices []client.Notice) []notice {
 func printNotices(w io.Writer, notices []notice) {
 	for _, n := range notices {
 		if n.Lost > 0 {
-			fmt.Fprintf(w, "  ! %d earlier changes were too many to keep: `passclave history` shows them\n", n.Lost)
+			fmt.Fprintf(w, "  ! %s, too many to keep: `passclave history` shows what\n", count(n.Lost, "earlier change"))
 			continue
 		}
-		h := historyEntry{Kind: n.Kind, Target: n.Target, Attempts: n.Attempts}
-		fmt.Fprintf(w, "  ! %s: %s, device %.8s %s\n", moment(n.Time), what(h), n.Device, printable(n.Name))
+		h := historyEntry{Kind: n.Kind, Target: n.Target, TargetName: n.TargetName, Attempts: n.Attempts}
+		fmt.Fprintf(w, "  ! %s: %s, by device %s\n", moment(n.Time), what(h), deviceName(n.Device, n.Name))
 	}
 }
 
@@ -70,7 +71,7 @@ type status struct {
 	Notices      []notice `json:"notices"`
 	Simulation   bool     `json:"simulation"`         // the pinned trust policy accepts simulated hardware
 	Accepted     *bool    `json:"accepted,omitempty"` // attested just now; absent with --offline
-	Problem      string   `json:"problem,omitempty"`  // code of why it could not be attested
+	Problem      string   `json:"problem,omitempty"`  // code of why it could not be attested, or asked then
 }
 
 type alarm struct {
@@ -92,6 +93,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Shows what this device knows of itself, its account and its service; what other devices did since
 the last look; and, unless --offline is given, whether the service's attestation is accepted now.`,
 		Example: `  passclave status --profile laptop
+  passclave status --offline         # ask nobody
   passclave status --clear-alarm     # after you found out why`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -127,11 +129,29 @@ the last look; and, unless --offline is given, whether the service's attestation
 }
 
 func (a *app) statusOf(ctx context.Context, d *device, offline bool) status {
+	var accepted *bool
+	problem := ""
+	if !offline {
+		a.working("verifying the service")
+		_, err := d.Attest(ctx)
+		is := err == nil
+		accepted = &is
+		if is && d.Status().Member {
+			// Whether it is still a member only the enclave can tell, and the profile keeps it.
+			if _, err = d.Devices(ctx); wire.CodeOf(err) == wire.CodeUnknownDevice {
+				err = nil
+			}
+		}
+		if err != nil {
+			problem = toJSON(err).Code
+		}
+	}
 	s := d.Status()
 	out := status{
 		Profile: a.profile, Service: s.URL, Name: s.Name, Member: s.Member, Removed: s.Removed, Young: s.Young,
 		Epoch: s.Epoch, Remembered: s.Remembered.Sequence, Freshness: s.Freshness, SoftwareKeys: s.SoftwareKeys,
 		UV: uvSoftware, Pending: string(s.Pending), Notices: showNotices(d.Notices()),
+		Simulation: acceptsSimulation(d), Accepted: accepted, Problem: problem,
 	}
 	if s.Member || s.Removed {
 		out.Account, out.Device, out.Hash = s.Account.String(), s.Device.String(), s.Remembered.Hash.String()
@@ -139,20 +159,13 @@ func (a *app) statusOf(ctx context.Context, d *device, offline bool) status {
 	if s.Alarm != nil {
 		out.Alarm = &alarm{s.Alarm.Remembered.Sequence, s.Alarm.Offered.Sequence}
 	}
-	if p, err := policy.Parse(d.TrustPolicy()); err == nil {
-		out.Simulation = p.Simulation != nil
-	}
-	if offline {
-		return out
-	}
-	a.working("verifying the service")
-	_, err := d.Attest(ctx)
-	accepted := err == nil
-	out.Accepted = &accepted
-	if err != nil {
-		out.Problem = toJSON(err).Code
-	}
 	return out
+}
+
+// acceptsSimulation reports whether the pinned trust policy does.
+func acceptsSimulation(d *device) bool {
+	p, err := policy.Parse(d.TrustPolicy())
+	return err == nil && p.Simulation != nil
 }
 
 func printStatus(w io.Writer, s status) {
@@ -165,10 +178,15 @@ func printStatus(w io.Writer, s status) {
 		line("", "SIMULATION: the pinned trust policy accepts simulated hardware, which proves nothing")
 	}
 	if s.Accepted != nil {
-		if *s.Accepted {
+		switch {
+		case *s.Accepted && s.Problem != "":
+			line("", "attestation accepted just now, but it then refused a request: %s (%s)", sentence(wire.Code(s.Problem)), s.Problem)
+		case *s.Accepted:
 			line("", "attestation accepted just now")
-		} else {
-			line("", "NOT accepted just now: %s (passclave verify says more)", s.Problem)
+		case s.Problem == string(wire.CodeUnavailable), s.Problem == string(wire.CodeUnsealedAnswer):
+			line("", "could not be asked just now: is it running?")
+		default:
+			line("", "NOT accepted just now: %s (%s); `passclave verify` shows every check", sentence(wire.Code(s.Problem)), s.Problem)
 		}
 	}
 	switch {

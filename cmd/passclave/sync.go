@@ -74,8 +74,8 @@ func printSynced(w io.Writer, s synced) {
 	if s.NewEpoch {
 		fmt.Fprintf(w, "A new vault epoch is in force: %d.\n", s.Epoch)
 	}
-	fmt.Fprintf(w, "Up to date: %d passkeys.\n", s.Passkeys)
+	fmt.Fprintf(w, "Up to date: %s.\n", count(s.Passkeys, "passkey"))
 	if s.Missing > 0 {
-		fmt.Fprintf(w, "%d more are in the account, and the host did not give them.\n", s.Missing)
+		fmt.Fprintf(w, "%s more in the account, which the host did not give.\n", count(s.Missing, "passkey"))
 	}
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/development/shell"
 	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/policy"
 )
 
 // binFolder is where the other binaries are: beside this one.
@@ -27,14 +29,15 @@ func binFolder() (string, error) {
 
 // addresses is the JSON of up, printed when the service is ready.
 type addresses struct {
-	Simulation bool   `json:"simulation"`
-	State      string `json:"state"`
-	Founded    bool   `json:"founded"`
-	Service    string `json:"service"`
-	Issuer     string `json:"issuer"`
-	Broker     string `json:"broker"`
-	RP         string `json:"rp"`
-	Policy     string `json:"policy"`
+	Simulation bool     `json:"simulation"`
+	State      string   `json:"state"`
+	Founded    bool     `json:"founded"`
+	Service    string   `json:"service"`
+	Issuer     string   `json:"issuer"`
+	Broker     string   `json:"broker"`
+	RP         string   `json:"rp"`
+	Policy     string   `json:"policy"`
+	Warnings   []string `json:"warnings"` // what the trust policy waives, and what else to know of it
 }
 
 // readyWithin is how long a service may take to get its KEK.
@@ -43,8 +46,9 @@ const readyWithin = 30 * time.Second
 func (a *app) upCommand() *cobra.Command {
 	var state, listen string
 	c := &cobra.Command{
-		Use:   "up",
-		Short: "Run a whole service in simulation",
+		Use:        "up",
+		SuggestFor: []string{"run", "start", "serve"},
+		Short:      "Run a whole service in simulation",
 		Long: `Starts a whole service on this machine, in SIMULATION: simulated TEE, key broker, enclave, host,
 a development issuer that lets anyone log in as anyone, and a demo relying party. It watches them
 and starts again what ends. Ctrl-C stops all.
@@ -71,11 +75,16 @@ func (a *app) up(ctx context.Context, state, listen string) error {
 	}
 	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Log: a.stderr, Color: a.terminal})
 	if ctx.Err() != nil {
+		if s != nil {
+			s.Stop()
+		}
+		a.stopped(state)
 		return nil // Ctrl-C
 	}
 	if err != nil {
 		return err
 	}
+	defer a.stopped(s.Dir)
 	defer s.Stop()
 	wait, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -85,9 +94,13 @@ func (a *app) up(ctx context.Context, state, listen string) error {
 		}
 		a.warn("The service does not get ready, and goes on trying: %v", err)
 	}
+	waived, err := waivedBy(s.PolicyFile)
+	if err != nil {
+		return err
+	}
 	out := addresses{
 		Simulation: true, State: s.Dir, Founded: s.Founded, Service: s.URL, Issuer: s.IssuerURL,
-		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile,
+		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile, Warnings: waived,
 	}
 	if err := a.print(out, func(w io.Writer) { printAddresses(w, out) }); err != nil {
 		return err
@@ -97,13 +110,64 @@ func (a *app) up(ctx context.Context, state, listen string) error {
 	return nil
 }
 
-func printAddresses(w io.Writer, s addresses) {
-	began := "goes on"
-	if s.Founded {
-		began = "was founded"
+func (a *app) stopped(state string) { a.warn("stopped; state kept in %s", state) }
+
+// waivedBy says what there is to know of a trust policy: each thing that it waives.
+func waivedBy(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
-	self := shortest(os.Args[0])
-	policy := shortest(s.Policy)
+	p, err := policy.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	out := []string{}
+	for _, w := range policy.Warnings(nil, p) {
+		out = append(out, w.String())
+	}
+	return out, nil
+}
+
+// firstSteps are what to type after a founding: the whole story. nextSteps are for a
+// service that goes on, whose people have their profiles already.
+const (
+	firstSteps = `(the PIN and the local codes are yours to choose):
+
+  %[1]s enroll %[2]s --policy %[3]s --user alice --profile laptop
+  %[1]s passkey create --rp %[4]s --user alice --profile laptop
+  %[1]s passkey sign-in --rp %[4]s --profile laptop
+
+  %[1]s join %[2]s --policy %[3]s --user alice --profile phone
+  %[1]s passkey sign-in --rp %[4]s --profile phone
+  %[1]s passkey list --profile phone
+
+  %[1]s device revoke phone --profile laptop
+  %[1]s status --profile phone
+  %[1]s history --profile laptop
+  %[1]s verify --profile laptop
+`
+	nextSteps = `as a device that is in already (--profile is its name):
+
+  %[1]s sync --profile laptop
+  %[1]s passkey list --profile laptop
+  %[1]s passkey sign-in --rp %[4]s --profile laptop
+  %[1]s device list --profile laptop
+  %[1]s status --profile laptop
+  %[1]s verify --profile laptop
+
+or as a new one:
+
+  %[1]s enroll %[2]s --policy %[3]s --user bob --profile bobs-laptop
+  %[1]s join %[2]s --policy %[3]s --user alice --profile phone
+`
+)
+
+func printAddresses(w io.Writer, s addresses) {
+	began, steps := "goes on", nextSteps
+	if s.Founded {
+		began, steps = "was founded", firstSteps
+	}
 	fmt.Fprintf(w, `
 Passclave runs in SIMULATION: it proves nothing about hardware, and protects from nobody with root here.
 
@@ -112,23 +176,13 @@ Passclave runs in SIMULATION: it proves nothing about hardware, and protects fro
   key broker     %s   (development: the KEK lies in a file)
   relying party  %s
   state          %s   (%s)
-  trust policy   %s   (waives the measurement: "development")
-
-Type next, in another terminal (the PIN and the local codes are yours to choose):
-
-  %[8]s enroll %[1]s --policy %[7]s --user alice --profile laptop
-  %[8]s passkey create --rp %[4]s --user alice --profile laptop
-  %[8]s passkey sign-in --rp %[4]s --profile laptop
-
-  %[8]s join %[1]s --policy %[7]s --user alice --profile phone
-  %[8]s passkey sign-in --rp %[4]s --profile phone
-
-  %[8]s history --profile laptop
-  %[8]s verify --profile laptop
-
-Ctrl-C stops everything; the state stays.
-
-`, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, policy, self)
+  trust policy   %s
+`, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, s.Policy)
+	for _, text := range s.Warnings {
+		fmt.Fprintf(w, "                 ! %s\n", text)
+	}
+	fmt.Fprintf(w, "\nType next, in another terminal, "+steps, shortest(os.Args[0]), s.Service, shell.Quote(s.Policy), s.RP)
+	fmt.Fprint(w, "\nCtrl-C stops everything; the state stays.\n\n")
 }
 
 // shortest returns path as it is shortest to type from here.

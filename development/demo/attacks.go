@@ -99,7 +99,7 @@ func (s *story) replay(ctx context.Context) error {
 	if err := wire.Unmarshal(body, &refusal); err != nil {
 		return err
 	}
-	s.say("refused: %s (HTTP status %d)", refusal.Code, answer.StatusCode)
+	s.say("refused: the enclave has seen this very request before (%s), HTTP status %d", refusal.Code, answer.StatusCode)
 	return must("code", refusal.Code, wire.CodeReplayed)
 }
 
@@ -118,7 +118,7 @@ func (s *story) honestAgain(ctx context.Context) error {
 	if err := s.done(ctx, "laptop", nil, &f, "fsck", "--state", s.state()); err != nil {
 		return err
 	}
-	s.say("fsck: %d account, %d entries, all whole", f.Accounts, f.Entries)
+	s.say("fsck: one account with %d entries, all whole", f.Entries)
 	return first(must("whole", f.Whole, true), must("accounts", f.Accounts, 1))
 }
 
@@ -255,6 +255,6 @@ func (s *story) refusesMeasurement(ctx context.Context) error {
 			wrong = append(wrong, f.Name)
 		}
 	}
-	s.say("refused by the policy: %v", wrong)
-	return must("what was refused", fmt.Sprint(wrong), fmt.Sprint([]policy.Field{policy.FieldMeasurement}))
+	s.say("refused by the policy: %s (exit code %d)", strings.Join(wrong, ", "), r.exit)
+	return must("what was refused", strings.Join(wrong, ", "), string(policy.FieldMeasurement))
 }

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/passclave/passclave/development/shell"
 )
 
 // secrets go to a command by file descriptor, one a line.
@@ -41,8 +43,18 @@ type failure struct {
 
 // run runs a command line as the person with a profile types it, and shows it.
 func (s *story) run(ctx context.Context, profile string, given secrets, args ...string) (*result, error) {
-	fmt.Fprintf(s.options.Out, "   $ passclave %s --profile %s\n", strings.Join(s.shown(args), " "), profile)
+	s.typed(profile, args)
 	return s.quietly(ctx, profile, given, args...)
+}
+
+// typed shows a command line, so that it can be copied; one that is the last again is
+// not shown again.
+func (s *story) typed(profile string, args []string) {
+	line := shell.Line(append(append([]string{"passclave"}, s.shown(args)...), "--profile", profile)...)
+	if line != s.last {
+		fmt.Fprintf(s.options.Out, "   $ %s\n", line)
+	}
+	s.last = line
 }
 
 // quietly runs a command line without showing it.
@@ -119,6 +131,6 @@ func (s *story) refused(ctx context.Context, exit int, refusal, profile string, 
 	if r.exit != exit || r.err.Code != refusal {
 		return nil, fmt.Errorf("exit code %d, code %q; must be %d, %q: %s", r.exit, r.err.Code, exit, refusal, r.err.Message)
 	}
-	s.say("refused: %s (exit code %d)", r.err.Message, r.exit)
+	s.say("refused: %s, exit code %d", r.err.Message, r.exit)
 	return r, nil
 }

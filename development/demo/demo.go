@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/passclave/passclave/development/evilhost"
 	"github.com/passclave/passclave/development/stack"
 )
@@ -49,6 +51,7 @@ type story struct {
 	evil    *evilhost.Proxy
 	endEvil func()
 	step    int
+	last    string // the command line shown last
 
 	passkey    string // ID and credential ID of the first passkey
 	credential string
@@ -75,13 +78,29 @@ func Run(ctx context.Context, o Options) error {
 	fmt.Fprintf(o.Out, "Passclave, told step by step, in SIMULATION: no hardware protects what you see here.\n")
 	for _, x := range steps {
 		s.step++
+		s.last = ""
 		fmt.Fprintf(o.Out, "\n%s\n   %s\n", s.bold(fmt.Sprintf("%2d. %s", s.step, x.name)), x.why)
 		if err := x.run(s, ctx); err != nil {
 			return &StepError{s.step, x.name, err}
 		}
 	}
-	fmt.Fprintf(o.Out, "\nAll %d steps had exactly the result they must have, in %.1f s.\n", len(steps), time.Since(began).Seconds())
+	took := time.Since(began)
+	s.down()
+	fmt.Fprintf(o.Out, "\nAll %d steps had exactly the result they must have, in %.1f s (%.1f s of CPU time).\n",
+		len(steps), took.Seconds(), cpuTime().Seconds())
 	return nil
+}
+
+// cpuTime is what this process and those that it waited for used.
+func cpuTime() time.Duration {
+	var all time.Duration
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			all += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return all
 }
 
 func (s *story) bold(text string) string {

@@ -165,7 +165,7 @@ func (s *story) joins(ctx context.Context) error {
 	if err := s.done(ctx, "phone", secrets{pin, code}, &a, s.joinLine()...); err != nil {
 		return err
 	}
-	s.say("the phone has %d passkey; for a day it is young and cannot revoke others", a.Passkeys)
+	s.say("the phone has her passkey; for a day it is young and cannot revoke others")
 	if err := first(must("passkeys", a.Passkeys, 1), must("young", a.Young, true)); err != nil {
 		return err
 	}

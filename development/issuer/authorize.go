@@ -168,7 +168,7 @@ func (i *Issuer) logIn(w http.ResponseWriter, s session) {
 	remember(i.sessions, id, s)
 	i.mu.Unlock()
 	http.SetCookie(w, &http.Cookie{Name: cookie, Value: id, Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode})
-	i.config.Log.Info("signed in without any proof", "user", s.user)
+	i.config.Log.Info("login without proof", "user", s.user)
 }
 
 // grant sends the browser back with a code for the session's user.

@@ -3,6 +3,7 @@ package stack
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -29,8 +30,11 @@ var colors = map[Part]int{SimTEE: 35, Broker: 33, Issuer: 34, RP: 36, Enclave: 3
 // line writes a line that a part logged.
 func (l *logger) line(part Part, line string) { l.say(part, readable(line)) }
 
-// readable shortens a line of log/slog: the prefix has the time, and the level INFO
-// is the rule.
+// longHex is what nobody reads to its end: a measurement, an ID.
+var longHex = regexp.MustCompile(`\b([0-9a-f]{12})[0-9a-f]{20,}\b`)
+
+// readable shortens a line of log/slog: the prefix has the time, the level INFO is the
+// rule, and the beginning of a long number in hexadecimal tells it from others.
 func readable(line string) string {
 	time, rest, ok := strings.Cut(line, " ")
 	if !ok || !strings.HasPrefix(time, "time=") {
@@ -40,7 +44,7 @@ func readable(line string) string {
 	if !ok || !strings.HasPrefix(level, "level=") {
 		return line
 	}
-	rest = strings.TrimPrefix(rest, "msg=")
+	rest = longHex.ReplaceAllString(strings.TrimPrefix(rest, "msg="), "$1…")
 	if level == "level=INFO" {
 		return rest
 	}

@@ -98,6 +98,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		o:         o,
+		told:      told{begun: o.Now()},
 		requests:  newLimiters[asked](o.AccountRate, o.Now),
 		feeds:     newLimiters[wire.AccountID](o.AccountRate, o.Now),
 		addresses: newLimiters[netip.Addr](o.AddressRate, o.Now),

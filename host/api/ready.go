@@ -101,7 +101,7 @@ func (s *Server) ready(ctx context.Context) (*wire.Status, []string) {
 	defer cancel()
 	enclave, faults := s.faults(limited)
 	if ctx.Err() == nil { // else it is the caller who went away
-		s.told.note(s.o.Log, faults)
+		s.told.note(s.o.Log, faults, s.o.Now())
 	}
 	words := []string{}
 	for _, f := range faults {
@@ -110,25 +110,34 @@ func (s *Server) ready(ctx context.Context) (*wire.Status, []string) {
 	return enclave, words
 }
 
-// told has the log tell each state of readiness once, however often it is asked for.
+// told has the log tell each state of readiness once, however often it is asked for. At
+// the start it waits a little: an enclave that has just begun has no KEK yet.
 type told struct {
 	mu     sync.Mutex
+	begun  time.Time
+	was    bool // ready, or told not to be
 	faults []fault
 }
 
-func (t *told) note(log *slog.Logger, faults []fault) {
+// startTime is how long a service may be starting before the log says that it is not ready.
+const startTime = 10 * time.Second
+
+func (t *told) note(log *slog.Logger, faults []fault, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if slices.Equal(faults, t.faults) {
+	if t.was && slices.Equal(faults, t.faults) || !t.was && len(faults) > 0 && now.Sub(t.begun) < startTime {
 		return
 	}
-	t.faults = faults
 	for _, f := range faults {
 		log.Warn("not ready", "reason", f.word, "detail", f.detail)
 	}
-	if len(faults) == 0 {
+	switch {
+	case len(faults) == 0 && t.was:
 		log.Info("ready again")
+	case len(faults) == 0:
+		log.Info("ready")
 	}
+	t.was, t.faults = true, faults
 }
 
 // faults asks enclave and store.
@@ -163,7 +172,7 @@ func (s *Server) checkKEK(ctx context.Context, enclave *wire.Status) *fault {
 	if !enclave.Ready {
 		detail := enclave.Reason
 		if noted != nil {
-			detail += fmt.Sprintf("; the accounts in this store need the KEK that reached version %q: without it nobody can open them, restore it from its backup", noted)
+			detail += fmt.Sprintf("; the accounts in this store need the KEK that reached version %q: without it nobody can open them. If it is lost, restore it from its backup", noted)
 		}
 		return &fault{faultSealed, detail}
 	}

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/passclave/passclave/host/api"
 	"github.com/passclave/passclave/host/store"
@@ -85,6 +87,33 @@ func TestReadiness(t *testing.T) {
 	h.notReady(t)
 	if log.drain() == "" {
 		t.Fatal("the log must say that it is ready again")
+	}
+}
+
+// A service that starts is not ready yet: the log says so only where it takes long.
+func TestStartIsNoFault(t *testing.T) {
+	t.Parallel()
+	var log logged
+	began := time.Now()
+	var later atomic.Int64
+	h := start(t, func(o *api.Options, _ *api.Timeouts) {
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		o.Now = func() time.Time { return began.Add(time.Duration(later.Load())) }
+	})
+	h.set(func() { h.status.Ready = false })
+	h.notReady(t, "enclave-sealed")
+	if got := log.drain(); got != "" {
+		t.Errorf("at once: %s", got)
+	}
+	later.Store(int64(time.Minute))
+	h.notReady(t, "enclave-sealed")
+	if got := log.drain(); !strings.Contains(got, "not ready") {
+		t.Errorf("after a minute: %q", got)
+	}
+	h.set(func() { h.status.Ready = true })
+	h.notReady(t)
+	if got := log.drain(); !strings.Contains(got, "ready again") {
+		t.Errorf("at last: %q", got)
 	}
 }
 

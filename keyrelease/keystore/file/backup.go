@@ -54,6 +54,14 @@ func backupAEAD(passphrase, salt []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// CheckPassphrase refuses a new backup's passphrase with [ErrWeakPassphrase].
+func CheckPassphrase(passphrase []byte) error {
+	if len(passphrase) < 12 {
+		return ErrWeakPassphrase
+	}
+	return nil
+}
+
 // Backup returns all keys of the store in dir, encrypted under a passphrase of
 // 12 bytes or more. It takes about a second and 256 MiB. A store without keys
 // gives [keystore.ErrNotFound].
@@ -61,8 +69,8 @@ func backupAEAD(passphrase, salt []byte) (cipher.AEAD, error) {
 // It does not judge the passphrase beyond its length: whoever gets the backup can
 // try guesses at the same cost.
 func Backup(_ context.Context, dir string, passphrase []byte) ([]byte, error) {
-	if len(passphrase) < 12 {
-		return nil, ErrWeakPassphrase
+	if err := CheckPassphrase(passphrase); err != nil {
+		return nil, err
 	}
 	s, err := Open(dir)
 	if err != nil {
@@ -94,7 +102,7 @@ func Backup(_ context.Context, dir string, passphrase []byte) ([]byte, error) {
 
 // Restore writes a backup's keys into dir. It never touches keys that are there
 // ([keystore.ErrExists]): putting two histories together would hide which KEK a
-// database needs. Errors are [ErrBackup] and [ErrPassphrase] besides.
+// database needs. No broker may serve dir ([ErrInUse]). Errors are [ErrBackup] and [ErrPassphrase] besides.
 func Restore(_ context.Context, dir string, data, passphrase []byte) error {
 	var b backup
 	if azure.Decode(data, &b) != nil || b.Format != backupFormat || b.KDF != backupCost || len(b.Salt) != 32 {
@@ -117,6 +125,11 @@ func Restore(_ context.Context, dir string, data, passphrase []byte) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return s.change(func(f *keyFile) error {
 		if len(f.Keys) > 0 {
 			return keystore.ErrExists

@@ -36,6 +36,16 @@ func TestBackup(t *testing.T) {
 	}
 
 	dir := t.TempDir()
+	unlock, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(ctx, dir, data, passphrase); !errors.Is(err, ErrInUse) {
+		t.Errorf("under a running broker: got %v, want ErrInUse", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
 	if err := Restore(ctx, dir, data, []byte("correct horse batterx")); !errors.Is(err, ErrPassphrase) {
 		t.Errorf("other passphrase: got %v, want ErrPassphrase", err)
 	}
