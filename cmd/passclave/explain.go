@@ -20,7 +20,7 @@ var sentences = map[wire.Code]string{
 	wire.CodeUnknownCommand: "the enclave does not know this command: it is older than this program",
 	wire.CodeUnknownKey:     "the enclave has a new key by now",
 	wire.CodeReplayed:       "the enclave has seen this very request before",
-	wire.CodeChallenge:      "the request is too old, or made for another enclave",
+	wire.CodeChallenge:      "the request or its login is too old, made for another enclave, or the PIN was set since",
 	wire.CodeSealed:         "the enclave has no key-encryption key yet",
 	wire.CodeSignature:      "the device's signature is missing or wrong",
 	wire.CodeUVRequired:     "it needs your agreement (user verification)",
