@@ -3,6 +3,7 @@ package attestation
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/passclave/passclave/wire"
@@ -20,10 +21,20 @@ import (
 // debug bit, host data, purpose, nonce or configuration is compared with anything;
 // revocation lists, endorsements of launch measurements and HostAMD are not read.
 func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
-	if b.Platform != PlatformSEVSNP {
-		return nil, differ(CheckPlatform, PlatformSEVSNP, b.Platform)
+	var c *Claims
+	var err error
+	switch b.Platform {
+	case PlatformSEVSNP:
+		c, err = verifySNP(b, roots, now)
+	case PlatformTDX:
+		c, err = verifyTDX(b, roots, now)
+	case PlatformSGX:
+		c, err = verifySGX(b, roots, now)
+	case PlatformAzureAttestation:
+		c, err = verifyToken(b, roots, now)
+	default:
+		err = differ(CheckPlatform, fmt.Sprint(Platforms()), b.Platform)
 	}
-	c, err := VerifySNP(b.Report, b.Certificates, roots, now)
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +42,11 @@ func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Platforms returns the platforms that bundles can be of.
+func Platforms() []Platform {
+	return []Platform{PlatformSEVSNP, PlatformTDX, PlatformSGX, PlatformAzureAttestation}
 }
 
 // bind adds what REPORT_DATA binds, the same for all platforms.

@@ -19,6 +19,11 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// verifySNP verifies the hardware's half of a bundle from SEV-SNP.
+func verifySNP(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
+	return VerifySNP(b.Report, b.Certificates, roots, now)
+}
+
 // VerifySNP verifies a SEV-SNP report (AMD 56860, ATTESTATION_REPORT, versions 2 to
 // 5) and its certificates: VCEK, ASK, ARK. It is the hardware's half of [Genuine],
 // for those who have a report but no bundle, such as ACI's files.

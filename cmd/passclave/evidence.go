@@ -87,6 +87,8 @@ type judged struct {
 	verdict string
 	lines   []line
 	claims  *attestation.Claims // nil: not genuine
+
+	platform attestation.Platform // as the bundle says
 }
 
 // judge makes every check: first that the evidence is genuine, then that it was made
@@ -95,6 +97,7 @@ func judge(encoded, nonce []byte, p *policy.TrustPolicy, now time.Time) *judged 
 	j := &judged{verdict: verdictNotGenuine}
 	b, err := attestation.ParseBundle(encoded)
 	if err == nil {
+		j.platform = b.Platform
 		j.claims, err = attestation.Genuine(b, p.Roots(), now)
 	}
 	var failed *attestation.Error
@@ -129,7 +132,7 @@ func judge(encoded, nonce []byte, p *policy.TrustPolicy, now time.Time) *judged 
 // genuine lists the checks of the evidence itself: up to failed, or all.
 func (j *judged) genuine(failed *attestation.Error) {
 	verdict := string(policy.Accepted)
-	for _, c := range attestation.Checks() {
+	for _, c := range attestation.Checks(j.platform) {
 		switch {
 		case failed != nil && c == failed.Check:
 			actual := failed.Actual
