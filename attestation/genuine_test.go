@@ -112,7 +112,7 @@ func TestGenuineOrdinary(t *testing.T) {
 func TestGenuineRefusesOtherPlatforms(t *testing.T) {
 	t.Parallel()
 	file := at.Configuration(t)
-	for _, p := range []attestation.Platform{"", "simulated", attestation.PlatformTDX, attestation.PlatformSGX, attestation.PlatformAzureAttestation} {
+	for _, p := range []attestation.Platform{"", "simulated", attestation.PlatformTDX, attestation.PlatformSGX} {
 		b := at.Bundle(t, at.ClientData(t, file), file)
 		b.Platform = p
 		_, err := genuine(t, b)
