@@ -86,6 +86,14 @@ func verifyEndorsement(data []byte) (*endorsement, error) {
 	if err != nil {
 		return nil, err
 	}
+	issuer, err := parseDIDX509(h.issuer)
+	if err != nil {
+		return nil, err
+	}
+	alg, err := uvmAlgorithm(m.Headers.Protected)
+	if err != nil {
+		return nil, err
+	}
 	chain, err := uvmChain(m.Headers.Protected[cose.HeaderLabelX5Chain], h.signed)
 	if err != nil {
 		return nil, err
@@ -93,15 +101,7 @@ func verifyEndorsement(data []byte) (*endorsement, error) {
 	if err := checkThumbprint(m.Headers.Protected, chain[0]); err != nil {
 		return nil, err
 	}
-	issuer, err := parseDIDX509(h.issuer)
-	if err != nil {
-		return nil, err
-	}
 	if err := issuer.resolve(chain); err != nil {
-		return nil, err
-	}
-	alg, err := uvmAlgorithm(m.Headers.Protected)
-	if err != nil {
 		return nil, err
 	}
 	verifier, err := cose.NewVerifier(alg, chain[0].PublicKey)

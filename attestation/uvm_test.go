@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -242,7 +243,11 @@ func TestEveryByteOfEndorsementCounts(t *testing.T) {
 	}
 	roots := at.Roots(at.NewMachine(t))
 	known := attestation.NewCache(8) // what is under attack is never known
-	for i := range good {
+	step := 1
+	if runtime.GOOS == "js" { // where RSA takes 20 times as long
+		step = 97
+	}
+	for i := 0; i < len(good); i += step {
 		changed := bytes.Clone(good)
 		changed[i] ^= 1 << (i % 8)
 		b.Endorsements = [][]byte{changed}
