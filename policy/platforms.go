@@ -18,7 +18,7 @@ type SNP struct {
 	AuthorKeyDigests    []Hex            `json:"author_key_digests,omitempty"`  // 48 bytes each; nil: as above
 	FamilyIDs           []Hex            `json:"family_ids,omitempty"`          // 16 bytes each; nil: any
 	ImageIDs            []Hex            `json:"image_ids,omitempty"`           // 16 bytes each; nil: any
-	GuestPolicy         *Flags           `json:"guest_policy,omitempty"`        // of the launch, without the bits that debug, migration and smt judge; nil: any
+	GuestPolicy         *Flags           `json:"guest_policy,omitempty"`        // of the launch, without the least ABI version, and the bits that debug, migration and smt judge; nil: any
 	PlatformInfo        *Flags           `json:"platform_info,omitempty"`       // of the machine; nil: any
 	RequiredMitigations Bits             `json:"required_mitigations,omitzero"` // bits of both mitigation vectors (report version 5)
 	MinimumGuestSVN     uint32           `json:"minimum_guest_svn"`
@@ -87,7 +87,7 @@ const (
 	tdxDebug Bits = 1 << 0
 	sgxDebug Bits = 1 << 1
 
-	policyElsewhere Bits = 1<<16 | 1<<18 | 1<<19 // SMT, migration, debug (AMD 56860, table 10)
+	policyElsewhere Bits = 0xffff | 1<<16 | 1<<18 | 1<<19 // least ABI version, a number; SMT; migration; debug (AMD 56860, table 10)
 )
 
 // Bits of SEV-SNP's PLATFORM_INFO (AMD 56860, table 24).
