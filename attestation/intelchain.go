@@ -118,29 +118,33 @@ func (c *pckChain) checkForm() error {
 	if c.ca.Subject.CommonName == nameProcessor {
 		ca = nameProcessor
 	}
-	err := errors.Join(checkForm(c.root, nameRoot, nameRoot, true), checkForm(c.ca, ca, nameRoot, true), checkForm(c.pck, namePCK, ca, false))
+	// The root is known by its fingerprint, and a simulation's says that it is one.
+	if name := c.root.Subject.CommonName; name != nameRoot {
+		return differ(CheckChain, nameRoot, name)
+	}
+	err := errors.Join(checkForm(c.ca, c.root, ca, true), checkForm(c.pck, c.ca, namePCK, false))
 	if err != nil {
 		return refuse(CheckChain, err)
 	}
 	return nil
 }
 
-func checkForm(c *x509.Certificate, subject, issuer string, authority bool) error {
-	if s := c.Subject.String(); s != intelName(subject) {
-		return fmt.Errorf("expected the certificate of %q, found %q", intelName(subject), s)
+func checkForm(c, issuer *x509.Certificate, name string, authority bool) error {
+	if subject := c.Subject.String(); subject != intelName(name) {
+		return fmt.Errorf("expected the certificate of %q, found %q", intelName(name), subject)
 	}
-	if s := c.Issuer.String(); s != intelName(issuer) {
-		return fmt.Errorf("expected a certificate by %q, found %q", intelName(issuer), s)
+	if !bytes.Equal(c.RawIssuer, issuer.RawSubject) {
+		return fmt.Errorf("%s: expected a certificate by %q, found %q", name, issuer.Subject, c.Issuer)
 	}
 	key, ok := c.PublicKey.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P256() || c.SignatureAlgorithm != x509.ECDSAWithSHA256 {
-		return fmt.Errorf("%s: not a P-256 key signed by ECDSA with SHA-256", subject)
+		return fmt.Errorf("%s: not a P-256 key signed by ECDSA with SHA-256", name)
 	}
 	if !c.BasicConstraintsValid || c.IsCA != authority {
-		return fmt.Errorf("%s: an authority or none, and it must be the other", subject)
+		return fmt.Errorf("%s: an authority must say so, and nobody else may", name)
 	}
 	if len(c.UnhandledCriticalExtensions) != 0 {
-		return fmt.Errorf("%s: unknown critical extensions", subject)
+		return fmt.Errorf("%s: unknown critical extensions", name)
 	}
 	return nil
 }

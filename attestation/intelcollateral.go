@@ -104,7 +104,7 @@ func (v *IntelVerifier) verifySigned(item *Collateral, member string, into any, 
 	if !issuer[1].Equal(root) {
 		return nil, errors.New("signed under another root than the quote's")
 	}
-	if err := checkForm(signer, nameTCB, nameRoot, false); err != nil {
+	if err := checkForm(signer, root, nameTCB, false); err != nil {
 		return nil, err
 	}
 	if !within(signer, now) {
