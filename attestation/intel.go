@@ -1,9 +1,6 @@
 package attestation
 
-import (
-	"crypto/ecdsa"
-	"time"
-)
+import "time"
 
 // verifyQuote verifies what quotes of SGX and TDX have in common, in the order of
 // [Checks]. The body's own claims are left to the caller.
@@ -52,6 +49,7 @@ func (v *IntelVerifier) verifySignatures(q *quote, f *quoteFormat, chain *pckCha
 			return refuse(CheckChain, err)
 		}
 		v.learn(fact)
+		v.learn(q.factOfQE(chain.pck))
 		return q.checkIntelQE(f)
 	}
 	return v.verifyOwn(q, f, chain, fact)
@@ -61,7 +59,7 @@ func (v *IntelVerifier) verifyOwn(q *quote, f *quoteFormat, chain *pckChain, fac
 	if err := v.once(fact, chain.checkSignatures); err != nil {
 		return err
 	}
-	if err := q.checkQE(f, chain.pck.PublicKey.(*ecdsa.PublicKey)); err != nil { // a P-256 key, by checkForm
+	if err := v.checkQE(q, f, chain.pck); err != nil {
 		return err
 	}
 	return q.checkSignature()

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -155,14 +156,25 @@ func (f *quoteFormat) checkHeader(data []byte) error {
 // enclave is Intel's and cannot be looked into, and that its report binds the key
 // that signs the quote. Who owns a machine can have the PCK sign any enclave's
 // report, so that without the second a quote would prove nothing.
-func (q *quote) checkQE(f *quoteFormat, pck *ecdsa.PublicKey) error {
-	if !verifyRaw(pck, q.qeReport, q.qeSignature) {
-		return refuse(CheckQE, errors.New("its report is not signed by the PCK"))
+func (v *IntelVerifier) checkQE(q *quote, f *quoteFormat, pck *x509.Certificate) error {
+	err := v.once(q.factOfQE(pck), func() error {
+		if !verifyRaw(pck.PublicKey.(*ecdsa.PublicKey), q.qeReport, q.qeSignature) { // a P-256 key, by checkForm
+			return refuse(CheckQE, errors.New("its report is not signed by the PCK"))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if want := reportOf(q.key, q.qeAuth); !bytes.Equal(want[:], q.qeReport[sgxReportData:]) {
 		return refuse(CheckQE, errors.New("its report does not bind the key that signs the quote"))
 	}
 	return q.checkIntelQE(f)
+}
+
+// factOfQE is the same for all quotes of a machine until its quoting enclave makes a new key.
+func (q *quote) factOfQE(pck *x509.Certificate) fact {
+	return factOf("QE report", pck.Raw, q.qeReport, q.qeSignature)
 }
 
 func (q *quote) checkIntelQE(f *quoteFormat) error {
