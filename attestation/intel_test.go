@@ -3,6 +3,7 @@ package attestation_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +16,9 @@ func eachTEE(t *testing.T, test func(*testing.T, bool)) {
 	t.Helper()
 	for name, tdx := range map[string]bool{"tdx": true, "sgx": false} {
 		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS == "js" && !tdx {
+				t.Skip("P-256 is slow here; both take the same way")
+			}
 			t.Parallel()
 			test(t, tdx)
 		})
@@ -141,7 +145,7 @@ func TestEveryByteOfQuoteCounts(t *testing.T) {
 			offset = 16
 		}
 		for i := range report {
-			if i >= begin && i%37 != 0 { // of the certificates some
+			if (i >= begin || runtime.GOOS == "js") && i%37 != 0 { // some, where it is slow and of the certificates
 				continue
 			}
 			changed := bytes.Clone(report)

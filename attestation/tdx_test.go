@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/url"
+	"runtime"
 	"testing"
 	"time"
 
@@ -79,7 +80,11 @@ func TestRealTDX(t *testing.T) {
 	_, err = attestation.VerifyTDX(testdata.RawQuote, nil, attestation.Roots{}, realTime)
 	wantCheck(t, err, attestation.CheckReport) // text behind the quote
 
-	for i := range 48 + 584 {
+	step := 1
+	if runtime.GOOS == "js" { // where P-256 is slow
+		step = 37
+	}
+	for i := 0; i < 48+584; i += step {
 		q := realQuote()
 		q[i] ^= 1 << (i % 8)
 		if _, err := attestation.VerifyTDX(q, nil, attestation.Roots{}, realTime); err == nil {
