@@ -18,8 +18,8 @@ import (
 //
 // It does not decide whether the evidence should be accepted: any program on any
 // machine of a known maker gives genuine evidence. Neither measurement nor TCB,
-// debug bit, host data, purpose, nonce or configuration is compared with anything;
-// revocation lists, endorsements of launch measurements and HostAMD are not read.
+// debug bit, host data, purpose, nonce or configuration is compared with anything. Of
+// SEV-SNP revocation lists, endorsements of launch measurements and HostAMD are not read.
 func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
 	var c *Claims
 	var err error

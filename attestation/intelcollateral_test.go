@@ -314,6 +314,11 @@ func TestCollateralRefused(t *testing.T) {
 				list := other.collateral(t)
 				m.swap = func(l []attestation.Collateral) []attestation.Collateral { return append(l[1:], list[0]) }
 			},
+			"signer by another name": func(m *intelMachine) {
+				other := *m.root
+				other.Subject = intelSubject("Intel SGX PCK Platform CA")
+				change(name, func(c *attestation.Collateral) { c.Issuer[0] = m.certify(t, m.tcb, &other, m.tcbKey, m.rootKey) })(m)
+			},
 			"without issuer":   change(name, func(c *attestation.Collateral) { c.Issuer = nil }),
 			"without root":     change(name, func(c *attestation.Collateral) { c.Issuer = c.Issuer[:1] }),
 			"issuers swapped":  change(name, func(c *attestation.Collateral) { c.Issuer[0], c.Issuer[1] = c.Issuer[1], c.Issuer[0] }),
