@@ -198,5 +198,9 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	}
 	say("evidence")
 	row, err := evidenceRow(ctx, small)
-	return append(results, row), err
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tdxRows()
+	return append(append(results, row), rows...), err
 }
