@@ -50,9 +50,9 @@ func hardware(b *Bundle, roots Roots, now time.Time, known *Cache) (*Claims, err
 	case PlatformSEVSNP:
 		return verifySNP(b, roots, now, known)
 	case PlatformTDX:
-		return verifyTDX(b, roots, now)
+		return known.verifyTDX(b, roots, now)
 	case PlatformSGX:
-		return verifySGX(b, roots, now)
+		return known.VerifySGX(b.Report, b.Collateral, roots, now)
 	case PlatformAzureAttestation:
 		return verifyToken(b, roots, now)
 	}

@@ -203,5 +203,9 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	}
 	results = append(results, row)
 	rows, err := verifyRows()
-	return append(results, rows...), err
+	if err != nil {
+		return nil, err
+	}
+	intel, err := tdxRows()
+	return append(append(results, rows...), intel...), err
 }
