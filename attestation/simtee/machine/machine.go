@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-sev-guest/kds"
 	"github.com/google/go-sev-guest/proto/sevsnp"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/intel"
 )
 
@@ -44,6 +45,14 @@ type authority struct {
 
 // Root returns AMD's root certificate, which verifiers of SEV-SNP have to trust by name.
 func (m *Machine) Root() *x509.Certificate { return m.ark.certificate }
+
+// RootOf returns the root certificate that a platform's verifiers have to trust by name.
+func (m *Machine) RootOf(p attestation.Platform) *x509.Certificate {
+	if p == attestation.PlatformSEVSNP {
+		return m.Root()
+	}
+	return m.intel.Certificate(intel.Root)
+}
 
 // Intel returns the hardware that makes quotes of TDX and SGX.
 func (m *Machine) Intel() *intel.Hardware { return m.intel }
