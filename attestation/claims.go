@@ -92,7 +92,7 @@ type TDX struct {
 	MRSignerSEAM  []byte    // 48 bytes; zero for Intel's own modules
 	MROwner       []byte    // 48 bytes
 	MROwnerConfig []byte    // 48 bytes
-	Attributes    uint64    // TD attributes, little-endian as in the report; bit 0 is Claims.Debug
+	Attributes    uint64    // TD attributes, little-endian as in the report; any of bits 0 to 7 is Claims.Debug, bit 29 Claims.Migration
 	XFAM          uint64    // extended features that the TD may use
 	TEETCBSVN     []byte    // security version numbers of TDX module and SEAM loader, 16 bytes
 }

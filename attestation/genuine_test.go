@@ -112,11 +112,14 @@ func TestGenuineOrdinary(t *testing.T) {
 func TestGenuineRefusesOtherPlatforms(t *testing.T) {
 	t.Parallel()
 	file := at.Configuration(t)
-	for _, p := range []attestation.Platform{"", "simulated", attestation.PlatformTDX, attestation.PlatformSGX, attestation.PlatformAzureAttestation} {
+	for p, want := range map[attestation.Platform]attestation.Check{
+		"": attestation.CheckPlatform, "simulated": attestation.CheckPlatform, attestation.PlatformAzureAttestation: attestation.CheckPlatform,
+		attestation.PlatformTDX: attestation.CheckReport, attestation.PlatformSGX: attestation.CheckReport, // a report of SEV-SNP is no quote
+	} {
 		b := at.Bundle(t, at.ClientData(t, file), file)
 		b.Platform = p
 		_, err := genuine(t, b)
-		wantCheck(t, err, attestation.CheckPlatform)
+		wantCheck(t, err, want)
 	}
 }
 
@@ -125,7 +128,7 @@ func TestGenuineRefusesOtherPlatforms(t *testing.T) {
 func TestErrorQuotesFreeText(t *testing.T) {
 	t.Parallel()
 	for platform, want := range map[attestation.Platform]string{
-		"tdx":                                 "tdx",
+		"nitro":                               "nitro",
 		"\x1b[2J\nattestation accepted\u202e": `"\x1b[2J\nattestation accepted\u202e"`,
 		`"sev-snp"`:                           `"\"sev-snp\""`,
 	} {
