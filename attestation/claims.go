@@ -34,6 +34,11 @@ type Claims struct {
 	Time          time.Time   // what Genuine took for now
 	ReportVersion uint32
 	Product       string // SNP: "Milan", "Genoa", "Turin"; empty elsewhere
+	Signer        string // SNP: SignerVCEK or SignerVLEK; empty elsewhere
+
+	// The certificates were looked up in stapled revocation lists of the maker. False:
+	// none came along, and nothing is known.
+	RevocationChecked bool
 
 	Measurement []byte   // SNP: launch digest, 48 bytes. TDX: MRTD, 48 bytes. SGX: MRENCLAVE, 32 bytes
 	HostData    []byte   // declared by the host at launch, fixed since. SNP: HOST_DATA, 32 bytes. TDX: MRCONFIGID, 48 bytes. SGX: CONFIGID, 64 bytes
@@ -51,12 +56,13 @@ type Claims struct {
 	CurrentTCB   TCB
 	LaunchTCB    TCB
 
-	ChipID          []byte // SNP: 64 bytes
+	ChipID          []byte // SNP: 64 bytes; nil with SignerVLEK, whose certificate vouches for no chip
 	FamilyID        []byte // SNP: 16 bytes, from the ID block
 	ImageID         []byte // SNP: 16 bytes, from the ID block
 	IDKeyDigest     []byte // SNP: 48 bytes, SHA-384 of the key that signed the ID block
 	AuthorKeyDigest []byte // SNP: 48 bytes
 
+	SNP   *SNP   // nil elsewhere
 	TDX   *TDX   // nil elsewhere
 	SGX   *SGX   // nil elsewhere
 	Intel *Intel // TDX and SGX; nil elsewhere
@@ -70,9 +76,15 @@ type Claims struct {
 	Configuration     *wire.Configuration // nil where the bundle has none
 }
 
-// TCB holds the security patch levels of SNP's firmware (AMD 56860, TCB_VERSION, in
-// the layout of Milan and Genoa).
+// Keys that sign SNP reports (AMD 56860, SIGNING_KEY).
+const (
+	SignerVCEK = "vcek" // one chip's own
+	SignerVLEK = "vlek" // shared by the machines of one cloud: who reads it out of one of them speaks for all
+)
+
+// TCB holds the security patch levels of SNP's firmware (AMD 56860, TCB_VERSION).
 type TCB struct {
+	FMC        uint8 `json:"fmc,omitempty"` // Turin; 0 elsewhere
 	Bootloader uint8 `json:"bootloader"`
 	TEE        uint8 `json:"tee"`
 	SNP        uint8 `json:"snp"`
@@ -81,8 +93,26 @@ type TCB struct {
 
 // AtLeast reports whether no part of t lies under that of least.
 func (t TCB) AtLeast(least TCB) bool {
-	return t.Bootloader >= least.Bootloader && t.TEE >= least.TEE && t.SNP >= least.SNP && t.Microcode >= least.Microcode
+	return t.FMC >= least.FMC && t.Bootloader >= least.Bootloader && t.TEE >= least.TEE && t.SNP >= least.SNP && t.Microcode >= least.Microcode
 }
+
+// SNP is what a SEV-SNP report says beside what all platforms have (AMD 56860,
+// ATTESTATION_REPORT). Numbers are little-endian in the report.
+type SNP struct {
+	Policy            uint64 // guest policy; Claims.Debug, Migration and SMT are bits of it
+	PlatformInfo      uint64 // PLATFORM_INFO; bit 0 is Claims.SMTEnabled
+	ReportID          []byte // 32 bytes
+	ReportIDMA        []byte // of the migration agent, 32 bytes; all ones without one
+	AuthorKey         bool   // AuthorKeyDigest is of a key that signed the ID key
+	Current           Firmware
+	Committed         Firmware
+	LaunchMitigation  uint64 // LAUNCH_MIT_VECTOR, version 5
+	CurrentMitigation uint64 // CURRENT_MIT_VECTOR, version 5
+	CSP               string // the cloud whose VLEK it is, as AMD knows it; empty with SignerVCEK
+}
+
+// Firmware is a version of SNP's firmware.
+type Firmware struct{ Major, Minor, Build uint8 }
 
 // TDX is what a TD report says beside what all platforms have (Intel TDX Module
 // Base Architecture Specification, TDREPORT; quote version 4, TD quote body 1.0).
@@ -117,11 +147,10 @@ type Intel struct {
 
 	// Of stapled collateral. The zero values mean that none came along: nothing is
 	// known then about the platform's firmware.
-	TCBStatus         string    // of platform and quoting enclave together, the worse one, in Intel's words: "UpToDate", …
-	TCBDate           time.Time // of the TCB level that the platform has reached
-	Advisories        []string  // Intel's security advisories that apply, sorted
-	EvaluationNumber  uint32    // tcbEvaluationDataNumber, the least of the collateral's
-	RevocationChecked bool      // the certificates were looked up in stapled revocation lists
+	TCBStatus        string    // of platform and quoting enclave together, the worse one, in Intel's words: "UpToDate", …
+	TCBDate          time.Time // of the TCB level that the platform has reached
+	Advisories       []string  // Intel's security advisories that apply, sorted
+	EvaluationNumber uint32    // tcbEvaluationDataNumber, the least of the collateral's
 }
 
 // UVM is an endorsement of a launch measurement: ACI's reference info.

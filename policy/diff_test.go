@@ -170,6 +170,7 @@ func mostly[T any](t *rapid.T, usual T, others ...T) T {
 func drawRelease(t *rapid.T, name string) Release {
 	return Release{
 		Name:          name,
+		Platform:      attestation.PlatformSEVSNP,
 		Measurement:   oneOf(t, Require(Hex(fill(0x3e, 48))), Require(Hex(fill(0x3f, 48))), Waive[Hex]("test")),
 		Configuration: oneOf(t, Require(Hex(fill(0xc0, 32))), Waive[Hex]("test")),
 		HostData:      oneOf(t, Require(HostDataConfiguration), Require(Hex(fill(0xc0, 32)).String()), Waive[string]("test")),

@@ -33,7 +33,7 @@ func TestForDevelopment(t *testing.T) {
 	for _, w := range s.p.waived() {
 		waived = append(waived, w.field)
 	}
-	if !slices.Equal(waived, []Field{FieldExpires, FieldTCB, FieldTCB, FieldMeasurement}) {
+	if !slices.Equal(waived, []Field{FieldExpires, FieldRevocation, FieldTCB, FieldTCB, FieldTCB, FieldMeasurement}) {
 		t.Errorf("waives %v", waived)
 	}
 	s.c.Root[0] ^= 1
@@ -146,7 +146,7 @@ func TestDocumentation(t *testing.T) {
 	if p := mustParse(t, examples[0][1]); !bytes.Equal(p.Encode(), examples[0][1]) {
 		t.Errorf("the example in canonical form:\n%s", p.Encode())
 	}
-	for _, f := range append(allFields, FieldPolicy, FieldName, FieldReleases) {
+	for _, f := range slices.Concat(allFields, tdxFields, sgxFields, []Field{FieldPolicy, FieldName, FieldReleases, FieldUVM, FieldSigner}) {
 		if !strings.Contains(string(doc), "| `"+string(f)+"` |") {
 			t.Errorf("no row for %s", f)
 		}

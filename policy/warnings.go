@@ -19,7 +19,7 @@ func (w Warning) String() string { return w.Text }
 
 // Warnings names what is simulated, what the policy waives, what is dangerous in
 // the evidence and what is weak in the policy, in the order of [Explain]. Either
-// may be nil. It decides nothing.
+// may be nil. It decides nothing; [Lint] says more of the policy alone.
 func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 	var out []Warning
 	warn := func(f Field, format string, args ...any) {
@@ -28,15 +28,26 @@ func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 	if c != nil && c.Simulated {
 		warn(FieldSimulation, "SIMULATION: this evidence protects against nobody with access to the machine")
 	}
+	if c != nil && c.Token != nil {
+		warn(FieldServices, "TOKEN: the hardware's evidence was not looked at here; this is the word of %s", c.Token.Issuer)
+	}
 	if p != nil {
 		for _, w := range p.waived() {
 			warn(w.field, "%s waived: %s", w.where, w.reason)
 		}
 	}
+	if c != nil && c.Intel != nil && c.Intel.TCBStatus == "Revoked" {
+		warn(FieldTCBStatus, "REVOKED: Intel has withdrawn the trust in this machine's firmware")
+	}
+	if c != nil {
+		for _, text := range securityPolicyDangers(c.SecurityPolicy) {
+			warn(FieldHostData, "%s", text)
+		}
+	}
 	if c != nil && c.Debug {
 		warn(FieldDebug, "DEBUG: the host can read and write this enclave's memory")
 	}
-	if c != nil && c.Migration {
+	if c != nil && (c.Migration || c.TDX != nil && Bits(c.TDX.Attributes)&tdxMigratable != 0) {
 		warn(FieldMigration, "MIGRATION: an agent may take this enclave, and read it")
 	}
 	if p == nil {
@@ -66,8 +77,30 @@ func (p *TrustPolicy) waived() []waiver {
 		}
 	}
 	add(FieldExpires, "", p.Expires.Waived)
-	for _, q := range p.Products {
-		add(FieldTCB, " of "+q.Name, q.MinimumTCB.Waived)
+	add(FieldRuntimeData, "", p.RuntimeData.Waived)
+	add(FieldRevocation, "", p.Revocation.Waived)
+	if s := p.SNP; s != nil {
+		for _, q := range s.Products {
+			add(FieldTCB, " of "+q.Name, q.MinimumTCB.Waived)
+		}
+		add(FieldMigration, "", s.Migration.Waived)
+	}
+	if i := p.Intel; i != nil {
+		add(FieldTCBStatus, "", i.TCBStatus.Waived)
+	}
+	if t := p.TDX; t != nil {
+		add(FieldMRSEAM, "", t.MRSEAM.Waived)
+		add(FieldMRSignerSEAM, "", t.MRSignerSEAM.Waived)
+		add(FieldMROwner, "", t.MROwner.Waived)
+		add(FieldMROwnerConfig, "", t.MROwnerConfig.Waived)
+		add(FieldTDXAttributes, "", t.Attributes.Waived)
+		add(FieldXFAM, "", t.XFAM.Waived)
+		add(FieldTEETCBSVN, "", t.MinimumTEETCBSVN.Waived)
+	}
+	if s := p.SGX; s != nil {
+		add(FieldSGXAttributes, "", s.Attributes.Waived)
+		add(FieldXFRM, "", s.XFRM.Waived)
+		add(FieldMiscSelect, "", s.MiscSelect.Waived)
 	}
 	for _, r := range p.Releases {
 		of := ""
@@ -75,12 +108,14 @@ func (p *TrustPolicy) waived() []waiver {
 			of = " of " + r.Name
 		}
 		add(FieldMeasurement, of, r.Measurement.Waived)
+		for i, m := range r.RTMRs {
+			add(fieldRTMR[i], of, m.Waived)
+		}
 		add(FieldConfig, of, r.Configuration.Waived)
 		add(FieldHostData, of, r.HostData.Waived)
 	}
 	add(FieldLedgerID, "", p.Ledger.ID.Waived)
 	add(FieldDebug, "", p.Debug.Waived)
-	add(FieldMigration, "", p.Migration.Waived)
 	add(FieldArgon2id, "", p.MinimumArgon2id.Waived)
 	return out
 }

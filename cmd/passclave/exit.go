@@ -21,6 +21,7 @@ const (
 	exitAlarm     = 7
 	exitUsage     = 8
 	exitCodeWrong = 9
+	exitWeak      = 10
 )
 
 const exitHelp = `Exit codes:
@@ -34,6 +35,7 @@ const exitHelp = `Exit codes:
   7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole
   8  wrong use of the command line
   9  the local code does not open the software UV key (nothing was sent)
+  10 policy lint: warnings; policy diff: the second policy accepts something that the first refuses
 `
 
 // usageError is a wrong use of the command line.
