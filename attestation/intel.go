@@ -27,7 +27,7 @@ func (v *IntelVerifier) verifyQuote(q *quote, f *quoteFormat, list []Collateral,
 		Simulated: simulated, Root: root, Time: now, ReportVersion: uint32(f.version),
 		Intel: &Intel{FMSPC: p.fmspc, PCESVN: p.pceSVN},
 	}
-	if err := v.verifyCollateral(c.Intel, q, f, chain, p, list, now); err != nil {
+	if err := v.verifyCollateral(c, q, f, chain, p, list, now); err != nil {
 		return nil, err
 	}
 	return c, nil

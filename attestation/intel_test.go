@@ -91,7 +91,7 @@ func TestIntelClaims(t *testing.T) {
 		i := c.Intel
 		if !c.Simulated || c.Root != m.roots().Simulation[0] || !c.Time.Equal(intelNow) || !bytes.Equal(i.FMSPC, unhex(testFMSPC)) || i.PCESVN != 11 ||
 			i.TCBStatus != "UpToDate" || !i.TCBDate.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || len(i.Advisories) != 0 ||
-			i.EvaluationNumber != 17 || !i.RevocationChecked {
+			i.EvaluationNumber != 17 || !c.RevocationChecked {
 			t.Errorf("%+v %+v", c, i)
 		}
 		if c.VMPL != 0 || c.Product != "" || c.ChipID != nil {

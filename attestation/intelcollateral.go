@@ -28,8 +28,9 @@ var collateralChecks = map[string]Check{
 	collateralRootCRL:    CheckRevocation,
 }
 
-// verifyCollateral verifies what is stapled and notes in c what it says.
-func (v *IntelVerifier) verifyCollateral(c *Intel, q *quote, f *quoteFormat, chain *pckChain, p *platform, list []Collateral, now time.Time) error {
+// verifyCollateral verifies what is stapled and notes in claims what it says.
+func (v *IntelVerifier) verifyCollateral(claims *Claims, q *quote, f *quoteFormat, chain *pckChain, p *platform, list []Collateral, now time.Time) error {
+	c := claims.Intel
 	named := make(map[string]*Collateral)
 	for i, item := range list {
 		check, known := collateralChecks[item.Name]
@@ -71,7 +72,7 @@ func (v *IntelVerifier) verifyCollateral(c *Intel, q *quote, f *quoteFormat, cha
 		c.EvaluationNumber = uint32(min(numbers[0], numbers[1]))
 	}
 	var err error
-	c.RevocationChecked, err = v.checkRevocation(named[collateralPCKCRL], named[collateralRootCRL], chain, signers, now)
+	claims.RevocationChecked, err = v.checkRevocation(named[collateralPCKCRL], named[collateralRootCRL], chain, signers, now)
 	return err
 }
 

@@ -60,7 +60,7 @@ func TestRealTDX(t *testing.T) {
 			t.Fatal(err)
 		}
 		i := c.Intel
-		if c.Simulated || c.Debug || c.Platform != attestation.PlatformTDX || i.TCBStatus != "" || !i.RevocationChecked ||
+		if c.Simulated || c.Debug || c.Platform != attestation.PlatformTDX || i.TCBStatus != "" || !c.RevocationChecked ||
 			!bytes.Equal(i.FMSPC, unhex("50806f000000")) || i.PCESVN != 11 {
 			t.Errorf("%+v %+v", c, i)
 		}
