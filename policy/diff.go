@@ -134,17 +134,13 @@ func subset[T comparable](list, of []T) bool {
 
 // narrowed compares two lists, of which nil means anything.
 func narrowed[T any](d *differ, f Field, a, b []T, anything string) {
-	if a != nil && b != nil {
-		diffSet(d, f, a, b)
-		return
-	}
 	text := func(list []T) string {
 		if list == nil {
 			return anything
 		}
 		return orNone(strings.Join(sorted(list), ", "))
 	}
-	d.scalar(f, "", text(a), text(b), a != nil)
+	d.scalar(f, "", text(a), text(b), a != nil && (b == nil || !subset(sorted(b), sorted(a))))
 }
 
 // releases pairs releases by name. A release is no weakening where one of the

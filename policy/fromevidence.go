@@ -156,7 +156,8 @@ func tdxOf(t *attestation.TDX) *TDX {
 	if t == nil {
 		return nil
 	}
-	attributes := Bits(t.Attributes) &^ (tdxDebug | tdxMigratable)
+	const underDebug = 0xff // any of these bits takes the TD's protection away; bit 0 is in use
+	attributes := Bits(t.Attributes) &^ (underDebug | tdxMigratable)
 	return &TDX{
 		MRSEAM:           Require([]Hex{t.MRSEAM}),
 		MRSignerSEAM:     Require(Hex(t.MRSignerSEAM)),

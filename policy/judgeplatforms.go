@@ -146,9 +146,22 @@ func (j *judgement) sgx(p *SGX) {
 	if !known {
 		s = &attestation.SGX{}
 	}
-	j.flags(FieldSGXAttributes, p.Attributes, known, s.Attributes, sgxDebug)
-	j.flags(FieldXFRM, p.XFRM, known, s.XFRM, 0)
-	j.flags(FieldMiscSelect, p.MiscSelect, known, uint64(s.MiscSelect), 0)
+	// The bits of an enclave that runs are never all zero: a token then says nothing of them.
+	said := s.Attributes != 0
+	for _, x := range []struct {
+		field     Field
+		rule      Rule[Flags]
+		actual    uint64
+		elsewhere Bits
+	}{
+		{FieldSGXAttributes, p.Attributes, s.Attributes, sgxDebug},
+		{FieldXFRM, p.XFRM, s.XFRM, 0},
+		{FieldMiscSelect, p.MiscSelect, uint64(s.MiscSelect), 0},
+	} {
+		if !j.leave(x.field, said, nil) {
+			j.flags(x.field, x.rule, known, x.actual, x.elsewhere)
+		}
+	}
 	actual := none
 	if known {
 		actual = fmt.Sprint(s.ConfigSVN)

@@ -11,14 +11,14 @@ import (
 // where an enclave runs or who launched it; measurement and host data hold without.
 type SNP struct {
 	Products            []Product        `json:"products"`
-	ReportSigners       []string         `json:"report_signers,omitempty"`      // attestation.SignerVCEK, SignerVLEK; nil: VCEK alone
-	VLEKProviders       []string         `json:"vlek_providers,omitempty"`      // clouds whose VLEKs are accepted, as AMD's certificates name them; with "vlek" only
-	ChipIDs             []Hex            `json:"chip_ids,omitempty"`            // 64 bytes each; nil: every genuine chip of Products
-	IDKeyDigests        []Hex            `json:"id_key_digests,omitempty"`      // 48 bytes each; nil: whoever signed the ID block, if anybody
-	AuthorKeyDigests    []Hex            `json:"author_key_digests,omitempty"`  // 48 bytes each; nil: as above
-	FamilyIDs           []Hex            `json:"family_ids,omitempty"`          // 16 bytes each; nil: any
-	ImageIDs            []Hex            `json:"image_ids,omitempty"`           // 16 bytes each; nil: any
-	GuestPolicy         *Flags           `json:"guest_policy,omitempty"`        // of the launch, without the bits that debug, migration and smt judge; nil: any
+	ReportSigners       []string         `json:"report_signers,omitzero"`       // attestation.SignerVCEK, SignerVLEK; nil: VCEK alone
+	VLEKProviders       []string         `json:"vlek_providers,omitzero"`       // clouds whose VLEKs are accepted, as AMD's certificates name them; with "vlek" only
+	ChipIDs             []Hex            `json:"chip_ids,omitzero"`             // 64 bytes each; nil: every genuine chip of Products
+	IDKeyDigests        []Hex            `json:"id_key_digests,omitzero"`       // 48 bytes each; nil: whoever signed the ID block, if anybody
+	AuthorKeyDigests    []Hex            `json:"author_key_digests,omitzero"`   // 48 bytes each; nil: as above
+	FamilyIDs           []Hex            `json:"family_ids,omitzero"`           // 16 bytes each; nil: any
+	ImageIDs            []Hex            `json:"image_ids,omitzero"`            // 16 bytes each; nil: any
+	GuestPolicy         *Flags           `json:"guest_policy,omitempty"`        // of the launch, without the least ABI version, and the bits that debug, migration and smt judge; nil: any
 	PlatformInfo        *Flags           `json:"platform_info,omitempty"`       // of the machine; nil: any
 	RequiredMitigations Bits             `json:"required_mitigations,omitzero"` // bits of both mitigation vectors (report version 5)
 	MinimumGuestSVN     uint32           `json:"minimum_guest_svn"`
@@ -39,7 +39,7 @@ type Product struct {
 type Intel struct {
 	TCBStatus               Rule[[]string] `json:"tcb_status"`                // Intel's words that are accepted; unknown is refused
 	MinimumEvaluationNumber uint32         `json:"minimum_evaluation_number"` // tcbEvaluationDataNumber of the collateral
-	FMSPCs                  []Hex          `json:"fmspcs,omitempty"`          // 6 bytes each; nil: every genuine machine
+	FMSPCs                  []Hex          `json:"fmspcs,omitzero"`           // 6 bytes each; nil: every genuine machine
 	Advisories              []string       `json:"advisories,omitzero"`       // the only ones that may apply, perhaps none; nil: any that TCBStatus lets through
 }
 
@@ -87,7 +87,7 @@ const (
 	tdxDebug Bits = 1 << 0
 	sgxDebug Bits = 1 << 1
 
-	policyElsewhere Bits = 1<<16 | 1<<18 | 1<<19 // SMT, migration, debug (AMD 56860, table 10)
+	policyElsewhere Bits = 0xffff | 1<<16 | 1<<18 | 1<<19 // least ABI version, a number; SMT; migration; debug (AMD 56860, table 10)
 )
 
 // Bits of SEV-SNP's PLATFORM_INFO (AMD 56860, table 24).

@@ -240,6 +240,18 @@ func TestTokens(t *testing.T) {
 	if got := tdx.refused(t); got != nil {
 		t.Errorf("TDX by token: refused %v", got)
 	}
+	sgx := sgxScene()
+	sgx.p.AttestationServices = s.p.AttestationServices
+	sgx.p.Intel.FMSPCs, sgx.p.Intel.Advisories = nil, nil
+	sgx.c.Token, sgx.c.Intel = s.c.Token, &attestation.Intel{}
+	sgx.c.SGX.Attributes, sgx.c.SGX.XFRM, sgx.c.SGX.MiscSelect = 0, 0, 0
+	if got := sgx.refused(t); got != nil {
+		t.Errorf("SGX by token: refused %v", got)
+	}
+	sgx.p.AttestationServices, sgx.c.Token = nil, nil
+	if got := sgx.refused(t); !slices.Contains(got, FieldSGXAttributes) || !slices.Contains(got, FieldXFRM) {
+		t.Errorf("SGX without bits: refused %v", got)
+	}
 	tdx.p.Intel.FMSPCs = intelPolicy().FMSPCs
 	if got := tdx.refused(t); !slices.Equal(got, []Field{FieldFMSPCs}) {
 		t.Errorf("TDX by token, machines named: refused %v", got)

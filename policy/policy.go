@@ -22,10 +22,10 @@ type TrustPolicy struct {
 	Name                string                 `json:"name"`    // for people
 	Expires             Rule[time.Time]        `json:"expires"` // UTC, whole seconds; refused from then on
 	Platforms           []attestation.Platform `json:"platforms"`
-	Simulation          *Simulation            `json:"simulation,omitempty"`           // nil: simulated evidence is refused
-	AttestationServices []AttestationService   `json:"attestation_services,omitempty"` // nil: tokens are refused
-	RuntimeData         Rule[Demand]           `json:"runtime_data,omitzero"`          // zero: Required
-	Revocation          Rule[Demand]           `json:"revocation"`                     // Required, or waived
+	Simulation          *Simulation            `json:"simulation,omitempty"`          // nil: simulated evidence is refused
+	AttestationServices []AttestationService   `json:"attestation_services,omitzero"` // nil: tokens are refused
+	RuntimeData         Rule[Demand]           `json:"runtime_data,omitzero"`         // zero: Required
+	Revocation          Rule[Demand]           `json:"revocation"`                    // Required, or waived
 
 	*SNP         // with PlatformSEVSNP only; its members stand beside the others
 	Intel *Intel `json:"intel,omitempty"` // with PlatformTDX or PlatformSGX only
@@ -77,8 +77,8 @@ type Simulation struct {
 // for the evidence: what its tokens leave out (product line, kind of signing key,
 // firmware status, revocation) is left to it.
 type AttestationService struct {
-	Issuer     string   `json:"issuer"`               // its endpoint, https://…, exactly as tokens name it
-	Compliance []string `json:"compliance,omitempty"` // x-ms-compliance-status that is accepted; nil: any, or none
+	Issuer     string   `json:"issuer"`              // its endpoint, https://…, exactly as tokens name it
+	Compliance []string `json:"compliance,omitzero"` // x-ms-compliance-status that is accepted; nil: any, or none
 }
 
 // Ledger names the one ledger that is accepted.

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/aci"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -39,9 +41,9 @@ func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 	if c != nil && c.Intel != nil && c.Intel.TCBStatus == "Revoked" {
 		warn(FieldTCBStatus, "REVOKED: Intel has withdrawn the trust in this machine's firmware")
 	}
-	if c != nil {
-		for _, text := range securityPolicyDangers(c.SecurityPolicy) {
-			warn(FieldHostData, "%s", text)
+	if c != nil && isCCE(c) {
+		for _, d := range aci.Dangers(c.SecurityPolicy) {
+			warn(FieldHostData, "SECURITY POLICY: %s", d)
 		}
 	}
 	if c != nil && c.Debug {
@@ -61,6 +63,12 @@ func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 		warn(FieldArgon2id, "minimum_argon2id of %s is below %s", a.Want, least)
 	}
 	return out
+}
+
+// isCCE reports whether the security policy is one of Azure Container Instances: other
+// platforms put other texts there, such as initdata.
+func isCCE(c *attestation.Claims) bool {
+	return len(c.SecurityPolicy) > 0 && (c.UVM != nil || bytes.Contains(c.SecurityPolicy, []byte("package policy")))
 }
 
 type waiver struct {

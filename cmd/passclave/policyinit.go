@@ -164,6 +164,8 @@ func printInitialized(w io.Writer, i initialized) {
 		switch l.Verdict {
 		case string(policy.Refused):
 			fmt.Fprintf(t, "NOT TAKEN OVER\t%s\tfound %s; the policy demands %s\n", l.Name, printable(l.Actual), printable(l.Expected))
+		case string(policy.Waived):
+			fmt.Fprintf(t, "waived\t%s\t%s\n", l.Name, printable(firstOf(l.Expected, l.Actual)))
 		default:
 			fmt.Fprintf(t, "taken over\t%s\t%s\n", l.Name, printable(firstOf(l.Expected, l.Actual)))
 		}
