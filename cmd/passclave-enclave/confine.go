@@ -1,3 +1,5 @@
+//go:build !sgx
+
 package main
 
 import "github.com/landlock-lsm/go-landlock/landlock"
