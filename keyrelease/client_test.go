@@ -50,6 +50,38 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// Private keys are made and used within Do, and another RSA key is asked for at each Release.
+func TestDo(t *testing.T) {
+	t.Parallel()
+	v := newVault(t, "a1", "b2")
+	var wrappedTo *rsa.PublicKey
+	v.change = func(_ string, a *answer) { a.wrapTo = wrappedTo }
+	c := v.client()
+	var within, asked int
+	c.Do = func(f func()) {
+		within++
+		f()
+		within++
+	}
+	c.RSA = func() (*rsa.PrivateKey, error) {
+		key, err := makeRSA(c.Do)
+		if within != 6*asked+2 {
+			t.Error("a key made outside")
+		}
+		asked++
+		wrappedTo = &key.PublicKey
+		return key, err
+	}
+	for n := 1; n <= 2; n++ {
+		if _, err := c.Release(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if asked != n || within != 6*n { // one key made, two opened
+			t.Errorf("release %d: asked %d times, %d steps", n, asked, within)
+		}
+	}
+}
+
 func shows(text, secret []byte) bool {
 	for _, s := range []string{
 		string(secret), hex.EncodeToString(secret), fmt.Sprint(secret),

@@ -2,12 +2,39 @@
 
 package main
 
-import "github.com/landlock-lsm/go-landlock/landlock"
+import (
+	"github.com/landlock-lsm/go-landlock/landlock"
+	kernel "github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+// landlockVersion is that of the rules which confine asks for: Linux 6.10.
+const landlockVersion = 5
+
+// kernelsLandlock is the version that the kernel has, 0 for none.
+func kernelsLandlock() int {
+	version, err := kernel.LandlockGetABIVersion()
+	if err != nil {
+		return 0
+	}
+	return version
+}
+
+// unconfined says what a kernel's version of Landlock leaves open that confine would
+// close; nothing if it leaves nothing.
+func unconfined(version int) string {
+	switch {
+	case version <= 0:
+		return "everything: the kernel has no Landlock, or it is not enabled"
+	case version < landlockVersion:
+		return "some of it: the kernel's Landlock is old"
+	}
+	return ""
+}
 
 // confine takes the file system away, for good: what was to be read is read, and
 // what is to be reached is open or reached over sockets. Only the files that
-// resolving a name reads stay readable. A kernel without Landlock leaves the
-// process as it is.
+// resolving a name reads stay readable. A kernel without Landlock, or with an older
+// one, leaves more of it: [unconfined] says what.
 func confine() error {
 	return landlock.V5.BestEffort().RestrictPaths(
 		landlock.ROFiles("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf").IgnoreIfMissing())

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -28,8 +29,17 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// ballast is bytes of the heap that are held and never touched, for the reason that
+// the host has: they take no memory, and the collector, which waits until the heap
+// has doubled, runs less often while little lives in it.
+const ballast = 32 << 20
+
 func main() {
 	os.Clearenv()
+	if !secret.Erases {
+		// Where a collection erases what held secrets, it stays frequent.
+		defer goruntime.KeepAlive(make([]byte, ballast))
+	}
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
 	tee := flag.String("simtee", "", "the simulated TEE: unix:PATH")
@@ -76,6 +86,9 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 	if err := confine(); err != nil {
 		return err
 	}
+	if left := unconfined(kernelsLandlock()); left != "" {
+		log.Warn("the file system is not taken away", "left", left, "landlock", kernelsLandlock(), "wanted", landlockVersion)
+	}
 	if warning != "" {
 		log.Warn(warning, "erases", secret.Erases)
 	}
@@ -83,7 +96,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 
 	go unseal(ctx, log, r, &keyrelease.Client{
 		Service: configuration.KeyService, Config: wire.ConfigurationHash(file),
-		Evidence: evidence, RSA: keyrelease.GenerateRSA(),
+		Evidence: evidence, RSA: keyrelease.GenerateRSA(secret.Do), Do: secret.Do, Clock: r.CertificateTime,
 	})
 	return r.Serve(ctx, listener)
 }
@@ -115,7 +128,7 @@ const (
 
 // unseal gets the KEK, for as long as it takes, and later its newer versions.
 func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *keyrelease.Client) {
-	wait, backOff, held := firstWait, firstWait, ""
+	held, waits := "", newWaits()
 	for {
 		started := time.Now()
 		versions, err := release(ctx, client)
@@ -128,19 +141,33 @@ func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *k
 		for _, k := range versions {
 			clear(k.Key)
 		}
-		wait = lookAgain
 		if err != nil {
 			log.Warn("no KEK from the key service", "reason", err)
 			r.Sealed(err.Error())
-			wait = backOff
-			backOff = min(2*backOff, longest)
 		}
+		wait := waits.after(err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 	}
+}
+
+// waits grow while tries fail one after another.
+type waits struct{ next time.Duration }
+
+func newWaits() *waits { return &waits{next: firstWait} }
+
+// after returns how long to wait after a try.
+func (w *waits) after(err error) time.Duration {
+	if err == nil {
+		w.next = firstWait
+		return lookAgain
+	}
+	wait := w.next
+	w.next = min(2*wait, longest)
+	return wait
 }
 
 // keks are all versions of the KEK, oldest first.

@@ -147,7 +147,12 @@ func (s *Stack) checkEmpty() error {
 		return &RefusedError{"There is a KEK in " + keys + ", but nothing else of the service that it belongs to",
 			"Bring the rest of the folder back from a backup, too; to begin anew, use another --state folder"}
 	}
-	for _, part := range Parts { // of the founding that was cut short
+	cutShort := !missing(s.path(foundingFile))
+	for _, part := range Parts {
+		if !cutShort && !missing(s.path(string(part))) {
+			return &RefusedError{fmt.Sprintf("%s holds %q, but nothing says that a founding left it there", s.Dir, part),
+				"Bring the rest of the folder back from a backup, or use an empty --state folder"}
+		}
 		if err := os.RemoveAll(s.path(string(part))); err != nil {
 			return err
 		}

@@ -343,6 +343,27 @@ func TestKEKWithoutService(t *testing.T) {
 	}
 }
 
+// A part's folder that no founding left there is not removed: it may be a simulation
+// root brought back from a backup before the rest, or a folder of somebody's own.
+func TestFolderThatNoFoundingMade(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"simtee", "issuer", "rp", "enclave"} {
+		o := options(t)
+		kept := filepath.Join(o.Dir, part, "kept")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(kept), 0o700), os.WriteFile(kept, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := stack.Start(t.Context(), o)
+		var refused *stack.RefusedError
+		if !errors.As(err, &refused) || refused.Remedy == "" {
+			t.Errorf("%s: %v", part, err)
+		}
+		if _, err := os.Stat(kept); err != nil {
+			t.Errorf("%s: %v", part, err)
+		}
+	}
+}
+
 // `keys restore` into a new folder, then `up`.
 func TestRestoredKEKStays(t *testing.T) {
 	t.Parallel()
