@@ -3,6 +3,7 @@ package attestation
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/passclave/passclave/wire"
@@ -11,19 +12,30 @@ import (
 // Genuine verifies evidence: that real hardware, or a simulation whose root is
 // named in roots, made this report, and that the report binds the bundle's runtime
 // data and, where the bundle has one, its configuration. Certificates must be valid
-// at now. A refusal is an [*Error] that names the first check which failed.
+// at now. Collateral, endorsements, host certificates and a security policy that the
+// bundle carries must be right too. A refusal is an [*Error] that names the first
+// check which failed.
 //
-// It needs no network: the bundle must be complete.
+// It needs no network: the bundle must be complete. It keeps nothing: see [Cache].
 //
 // It does not decide whether the evidence should be accepted: any program on any
-// machine of a known maker gives genuine evidence. Neither measurement nor TCB,
-// debug bit, host data, purpose, nonce or configuration is compared with anything;
-// revocation lists, endorsements of launch measurements and HostAMD are not read.
+// machine of a known maker gives genuine evidence, and anybody can endorse a launch
+// measurement under a root of his own. Neither measurement nor TCB, debug bit, host
+// data, signer, endorser, purpose, nonce or configuration is compared with anything,
+// and what the bundle leaves out is not missed.
 func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
-	if b.Platform != PlatformSEVSNP {
-		return nil, differ(CheckPlatform, PlatformSEVSNP, b.Platform)
-	}
-	c, err := VerifySNP(b.Report, b.Certificates, roots, now)
+	return genuine(b, roots, now, nil)
+}
+
+// Hardware is [Genuine] without what binds runtime data: for evidence that others
+// made, such as ACI's own files. RuntimeData and Configuration of the bundle are not
+// looked at, nor are they in the claims: these say nothing about any key.
+func Hardware(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
+	return hardware(b, roots, now, nil)
+}
+
+func genuine(b *Bundle, roots Roots, now time.Time, known *Cache) (*Claims, error) {
+	c, err := hardware(b, roots, now, known)
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +43,25 @@ func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func hardware(b *Bundle, roots Roots, now time.Time, known *Cache) (*Claims, error) {
+	switch b.Platform {
+	case PlatformSEVSNP:
+		return verifySNP(b, roots, now, known)
+	case PlatformTDX:
+		return known.verifyTDX(b, roots, now)
+	case PlatformSGX:
+		return known.VerifySGX(b.Report, b.Collateral, roots, now)
+	case PlatformAzureAttestation:
+		return verifyToken(b, roots, now)
+	}
+	return nil, differ(CheckPlatform, fmt.Sprint(Platforms()), b.Platform)
+}
+
+// Platforms returns the platforms that bundles can be of.
+func Platforms() []Platform {
+	return []Platform{PlatformSEVSNP, PlatformTDX, PlatformSGX, PlatformAzureAttestation}
 }
 
 // bind adds what REPORT_DATA binds, the same for all platforms.

@@ -112,11 +112,14 @@ func TestGenuineOrdinary(t *testing.T) {
 func TestGenuineRefusesOtherPlatforms(t *testing.T) {
 	t.Parallel()
 	file := at.Configuration(t)
-	for _, p := range []attestation.Platform{"", "simulated", attestation.PlatformTDX, attestation.PlatformSGX, attestation.PlatformAzureAttestation} {
+	for p, want := range map[attestation.Platform]attestation.Check{
+		"": attestation.CheckPlatform, "simulated": attestation.CheckPlatform, attestation.PlatformAzureAttestation: attestation.CheckToken,
+		attestation.PlatformTDX: attestation.CheckReport, attestation.PlatformSGX: attestation.CheckReport, // a report of SEV-SNP is no quote
+	} {
 		b := at.Bundle(t, at.ClientData(t, file), file)
 		b.Platform = p
 		_, err := genuine(t, b)
-		wantCheck(t, err, attestation.CheckPlatform)
+		wantCheck(t, err, want)
 	}
 }
 
@@ -125,7 +128,7 @@ func TestGenuineRefusesOtherPlatforms(t *testing.T) {
 func TestErrorQuotesFreeText(t *testing.T) {
 	t.Parallel()
 	for platform, want := range map[attestation.Platform]string{
-		"tdx":                                 "tdx",
+		"nitro":                               "nitro",
 		"\x1b[2J\nattestation accepted\u202e": `"\x1b[2J\nattestation accepted\u202e"`,
 		`"sev-snp"`:                           `"\"sev-snp\""`,
 	} {
@@ -227,12 +230,16 @@ func TestGenuineComparesLedger(t *testing.T) {
 
 func TestChecksAreDistinct(t *testing.T) {
 	t.Parallel()
-	seen := map[attestation.Check]bool{}
-	for _, c := range attestation.Checks() {
-		if c == "" || seen[c] {
-			t.Errorf("check %q stands twice or is empty", c)
+	for _, p := range attestation.Platforms() {
+		seen := map[attestation.Check]bool{}
+		for _, c := range attestation.Checks(p) {
+			if c == "" || seen[c] {
+				t.Errorf("%s: check %q stands twice or is empty", p, c)
+			}
+			seen[c] = true
 		}
-		seen[c] = true
+	}
+	for _, c := range attestation.Checks(attestation.PlatformSEVSNP) {
 		if !errors.Is(&attestation.Error{Check: c}, &attestation.Error{Check: c}) || errors.Is(&attestation.Error{Check: c}, &attestation.Error{Check: c + "x"}) {
 			t.Errorf("errors.Is does not compare check %q", c)
 		}

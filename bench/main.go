@@ -204,5 +204,14 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	}
 	say("evidence")
 	row, err := evidenceRow(ctx, small)
-	return append(results, row), err
+	if err != nil {
+		return nil, err
+	}
+	results = append(results, row)
+	rows, err := verifyRows()
+	if err != nil {
+		return nil, err
+	}
+	intel, err := tdxRows()
+	return append(append(results, rows...), intel...), err
 }

@@ -133,8 +133,8 @@ type session struct {
 	transport *transport
 	roots     *x509.CertPool
 	vault     *url.URL
-	attest    string // URL
-	key       string // URL
+	authority *url.URL // the attestation service
+	key       string   // URL
 	rsa       *rsa.PrivateKey
 	clock     func() time.Time
 }
@@ -168,8 +168,8 @@ func (c *Client) session() (*session, *Error) {
 	}
 	s := &session{
 		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.Clock,
-		attest: authority.JoinPath(azure.AttestSNPPath).String() + "?api-version=" + azure.AttestationVersion,
-		key:    vault.JoinPath("keys", c.Service.Key).String(),
+		authority: authority,
+		key:       vault.JoinPath("keys", c.Service.Key).String(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -227,12 +227,12 @@ func (s *session) token(ctx context.Context) (string, *Error) {
 	if err != nil {
 		return "", &Error{Reason: ReasonEvidence, cause: err}
 	}
-	request, err := attestRequest(bundle, runtimeData, nonce())
+	path, version, request, err := attestRequest(bundle, runtimeData, nonce())
 	if err != nil {
 		return "", &Error{Reason: ReasonEvidence, cause: err}
 	}
 	var answer azure.AttestResponse
-	if err := s.transport.call(ctx, StepAttest, s.attest, request, &answer); err != nil {
+	if err := s.transport.call(ctx, StepAttest, s.authority.JoinPath(path).String()+"?api-version="+version, request, &answer); err != nil {
 		return "", err
 	}
 	if answer.Token == "" {

@@ -144,6 +144,33 @@ func TestAttestBody(t *testing.T) {
 	}
 }
 
+// Evidence of Intel's platforms goes to the endpoint of its platform, the quote as it is,
+// and nothing beside it.
+func TestAttestBodyOfIntel(t *testing.T) {
+	t.Parallel()
+	for p, c := range map[attestation.Platform]struct{ path, member string }{
+		attestation.PlatformTDX: {"/attest/TdxVm", "quote"},
+		attestation.PlatformSGX: {"/attest/OpenEnclave", "report"},
+	} {
+		v := newVault(t, "a1")
+		client := v.client()
+		client.Evidence = func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: p, Report: []byte{1, 2, 3}, RuntimeData: runtimeData,
+				Collateral: []attestation.Collateral{{Name: "tcb-info", Data: []byte{4}}}}, nil
+		}
+		if _, err := client.Release(t.Context()); err != nil {
+			t.Fatalf("%s: %v", p, err)
+		}
+		var body map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(v.bodies[0]), &body); err != nil {
+			t.Fatal(err)
+		}
+		if v.requests[0].URL.Path != c.path || string(body[c.member]) != `"AQID"` || body["nonce"] == nil || body["runtimeData"] == nil || len(body) != 3 {
+			t.Errorf("%s: %s has %s", p, v.requests[0].URL, v.bodies[0])
+		}
+	}
+}
+
 func TestAnswerRefused(t *testing.T) {
 	t.Parallel()
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -354,6 +381,12 @@ func TestEvidenceFails(t *testing.T) {
 		"error": func(context.Context, []byte) (*attestation.Bundle, error) { return nil, broken },
 		"nil":   func(context.Context, []byte) (*attestation.Bundle, error) { return nil, nil },
 		"empty": func(context.Context, []byte) (*attestation.Bundle, error) { return &attestation.Bundle{}, nil },
+		"no chain": func(context.Context, []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: []byte{1}}, nil
+		},
+		"a token": func(context.Context, []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: attestation.PlatformAzureAttestation, Report: []byte{1}}, nil
+		},
 	} {
 		v := newVault(t, "a1")
 		c := v.client()

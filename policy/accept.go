@@ -90,7 +90,7 @@ func Explain(c *attestation.Claims, p *TrustPolicy, purpose string, now time.Tim
 	j.hardware()
 	j.release()
 	j.ledger()
-	j.guest()
+	j.debug()
 	j.argon2id()
 	return j.findings
 }

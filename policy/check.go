@@ -2,8 +2,8 @@ package policy
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -11,13 +11,17 @@ import (
 )
 
 const (
-	maxName  = 128 // bytes
-	maxWord  = 32
-	maxItems = 256 // of any list
-	maxVMPL  = 3   // SEV-SNP has four levels
-	hashSize = 32  // SHA-256, an ID
-	chipSize = 64
-	snpSize  = 48 // MEASUREMENT
+	maxName    = 128 // bytes
+	maxText    = 512 // bytes of an issuer or feed
+	maxWord    = 32
+	maxItems   = 256 // of any list
+	maxVMPL    = 3   // SEV-SNP has four levels
+	hashSize   = 32  // SHA-256, an ID
+	chipSize   = 64
+	digestSize = 48 // SHA-384
+	idSize     = 16 // FAMILY_ID, IMAGE_ID, TEE_TCB_SVN
+	fmspcSize  = 6
+	rtmrs      = 4
 )
 
 // check says what is wrong with the values of a policy, wherever it came from:
@@ -35,22 +39,18 @@ func (p *TrustPolicy) check() *Error {
 	if p.Simulation != nil {
 		c.distinct("simulation.roots", p.Simulation.Roots, hashSize)
 	}
-	c.products(p.Products)
-	if p.ChipIDs != nil {
-		c.distinct("chip_ids", p.ChipIDs, chipSize)
-		for i, id := range p.ChipIDs {
-			c.that(!bytes.Equal(id, make([]byte, chipSize)), at("chip_ids", i), "zero is what hosts show that hide the chip: it names none")
-		}
+	c.services(p.AttestationServices)
+	if p.RuntimeData != (Rule[Demand]{}) {
+		c.required("runtime_data", p.RuntimeData)
 	}
-	c.releases(p.Releases)
+	c.required("revocation", p.Revocation)
+	c.sections(p)
+	c.releases(p)
 	c.hexRule("ledger.id", p.Ledger.ID, hashSize)
 	c.size("ledger.genesis", p.Ledger.Genesis, hashSize)
 	c.that(p.Ledger.Number >= 1, "ledger.number", "counts from 1")
 	known(&c, "ledger.backends", p.Ledger.Backends, knownBackends)
 	c.forbidden("debug", p.Debug)
-	c.forbidden("migration", p.Migration)
-	c.that(p.SMT == Allowed || p.SMT == Forbidden, "smt", "must be %q or %q", Allowed, Forbidden)
-	c.that(p.MaximumVMPL <= maxVMPL, "maximum_vmpl", "must be 0 to %d", maxVMPL)
 	if c.rule("minimum_argon2id", p.MinimumArgon2id.Waived) {
 		a := p.MinimumArgon2id.Want
 		c.that(a.MemoryKiB >= 8 && a.Time >= 1, "minimum_argon2id", "needs memory_kib >= 8 and time >= 1 (RFC 9106)")
@@ -64,6 +64,12 @@ type checker struct{ problem *Error }
 func (c *checker) that(ok bool, member, format string, args ...any) {
 	if !ok && c.problem == nil {
 		c.problem = &Error{Member: member, Reason: ReasonValue, Detail: fmt.Sprintf(format, args...)}
+	}
+}
+
+func (c *checker) missing(member string) {
+	if c.problem == nil {
+		c.problem = &Error{Member: member, Reason: ReasonMissing}
 	}
 }
 
@@ -101,29 +107,41 @@ func (c *checker) distinct(member string, list []Hex, size int) {
 	}
 }
 
-func (c *checker) products(list []Product) {
-	c.that(len(list) > 0, "products", "must name at least one")
-	for i, p := range list {
-		where := at("products", i)
-		c.that(slices.Contains(knownProducts, p.Name), where+".name", "must be one of %q", knownProducts)
-		c.that(!slices.ContainsFunc(list[:i], func(q Product) bool { return q.Name == p.Name }), where+".name", "stands twice")
-		c.rule(where+".minimum_tcb", p.MinimumTCB.Waived)
+func (c *checker) required(member string, r Rule[Demand]) {
+	if c.rule(member, r.Waived) {
+		c.that(r.Want == Required, member, "must be %q, or waived by name", Required)
 	}
 }
 
-func (c *checker) releases(list []Release) {
-	c.that(len(list) > 0 && len(list) <= maxItems, "releases", "must have 1 to %d elements", maxItems)
-	for i, r := range list {
-		where := at("releases", i)
-		c.name(where+".name", r.Name)
-		c.that(!slices.ContainsFunc(list[:i], func(q Release) bool { return q.Name == r.Name }), where+".name", "stands twice")
-		c.hexRule(where+".measurement", r.Measurement, snpSize)
-		c.hexRule(where+".configuration", r.Configuration, hashSize)
-		if c.rule(where+".host_data", r.HostData.Waived) {
-			b, err := hex.DecodeString(r.HostData.Want)
-			c.that(r.HostData.Want == HostDataConfiguration || err == nil && len(b) == hashSize && Hex(b).String() == r.HostData.Want,
-				where+".host_data", "must be %q, or %d bytes in lower-case hexadecimal", HostDataConfiguration, hashSize)
+// text checks what is compared byte by byte and shown to people.
+func (c *checker) text(member, s string) {
+	c.that(s != "" && len(s) <= maxText && isPrintable(s), member, "must be a printable text of at most %d bytes", maxText)
+}
+
+func (c *checker) services(list []AttestationService) {
+	if list == nil {
+		return
+	}
+	c.that(len(list) > 0 && len(list) <= maxItems, "attestation_services", "must have 1 to %d elements", maxItems)
+	for i, s := range list {
+		where := at("attestation_services", i)
+		c.text(where+".issuer", s.Issuer)
+		u, err := url.Parse(s.Issuer)
+		c.that(err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "",
+			where+".issuer", "must be an https URL without user, query and fragment")
+		c.that(!slices.ContainsFunc(list[:i], func(t AttestationService) bool { return t.Issuer == s.Issuer }), where+".issuer", "stands twice")
+		if s.Compliance != nil {
+			c.words(where+".compliance", s.Compliance)
 		}
+	}
+}
+
+// words checks a list of texts that are compared byte by byte.
+func (c *checker) words(member string, list []string) {
+	c.that(len(list) > 0 && len(list) <= maxItems, member, "must have 1 to %d elements", maxItems)
+	for i, s := range list {
+		c.text(at(member, i), s)
+		c.that(!slices.Contains(list[:i], s), at(member, i), "stands twice")
 	}
 }
 

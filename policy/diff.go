@@ -29,22 +29,44 @@ func Diff(a, b *TrustPolicy) []Change {
 		func(x, y time.Time) bool { return !y.After(x) })
 	diffSet(&d, FieldPlatforms, a.Platforms, b.Platforms)
 	diffSet(&d, FieldSimulation, a.simulationRoots(), b.simulationRoots())
-	d.products(a.Products, b.Products)
-	d.chips(a.ChipIDs, b.ChipIDs)
+	d.services(a.AttestationServices, b.AttestationServices)
+	diffRule(&d, FieldRuntimeData, "", demanded(a.RuntimeData), b.RuntimeData, required, same)
+	diffRule(&d, FieldRevocation, "", a.Revocation, b.Revocation, required, same)
+	// A section that comes or goes does so with its platform, which is shown.
+	if a.SNP != nil && b.SNP != nil {
+		d.snp(a.SNP, b.SNP, b.AttestationServices != nil)
+	}
+	if a.Intel != nil && b.Intel != nil {
+		d.intel(a.Intel, b.Intel)
+	}
+	if a.TDX != nil && b.TDX != nil {
+		d.tdx(a.TDX, b.TDX)
+	}
+	if a.SGX != nil && b.SGX != nil {
+		d.sgx(a.SGX, b.SGX)
+	}
 	d.releases(a.Releases, b.Releases)
 	diffRule(&d, FieldLedgerID, "", a.Ledger.ID, b.Ledger.ID, Hex.String, nil)
 	d.scalar(FieldLedgerOrigin, "", a.Ledger.Genesis, b.Ledger.Genesis, true)
 	d.scalar(FieldLedgerNumber, "", a.Ledger.Number, b.Ledger.Number, true)
 	diffSet(&d, FieldBackends, a.Ledger.Backends, b.Ledger.Backends)
-	d.scalar(FieldGuestSVN, "", a.MinimumGuestSVN, b.MinimumGuestSVN, b.MinimumGuestSVN < a.MinimumGuestSVN)
 	diffRule(&d, FieldDebug, "", a.Debug, b.Debug, show[Permission], nil)
-	diffRule(&d, FieldMigration, "", a.Migration, b.Migration, show[Permission], nil)
-	d.scalar(FieldSMT, "", a.SMT, b.SMT, b.SMT == Allowed)
-	d.scalar(FieldVMPL, "", a.MaximumVMPL, b.MaximumVMPL, b.MaximumVMPL > a.MaximumVMPL)
 	diffRule(&d, FieldArgon2id, "", a.MinimumArgon2id, b.MinimumArgon2id, Argon2id.String,
 		func(x, y Argon2id) bool { return y.MemoryKiB >= x.MemoryKiB && y.Time >= x.Time })
 	return d.changes
 }
+
+// demanded is what leaving the member out means.
+func demanded(r Rule[Demand]) Rule[Demand] {
+	if r.Waived == "" {
+		return Require(Required)
+	}
+	return r
+}
+
+func required(Demand) string { return string(Required) }
+
+func same(_, _ Demand) bool { return true } // one word is all there is
 
 type differ struct{ changes []Change }
 
@@ -95,33 +117,30 @@ func (p *TrustPolicy) simulationRoots() []Hex {
 	return p.Simulation.Roots
 }
 
-func (d *differ) products(a, b []Product) {
-	names := func(list []Product) (out []string) {
-		for _, p := range list {
-			out = append(out, p.Name)
-		}
-		return out
+// services compares whose tokens are accepted.
+func (d *differ) services(a, b []AttestationService) {
+	covered := func(y AttestationService) bool {
+		return slices.ContainsFunc(a, func(x AttestationService) bool {
+			return x.Issuer == y.Issuer && (x.Compliance == nil || y.Compliance != nil && subset(y.Compliance, x.Compliance))
+		})
 	}
-	diffSet(d, FieldProducts, names(a), names(b))
-	for _, y := range b {
-		if i := slices.Index(names(a), y.Name); i >= 0 {
-			diffRule(d, FieldTCB, y.Name, a[i].MinimumTCB, y.MinimumTCB, showTCB, narrowsTCB)
-		}
-	}
+	weaker := slices.ContainsFunc(b, func(y AttestationService) bool { return !covered(y) })
+	d.scalar(FieldServices, "", strings.Join(sorted(a), ", "), strings.Join(sorted(b), ", "), weaker)
 }
 
-func (d *differ) chips(a, b []Hex) {
-	if a != nil && b != nil {
-		diffSet(d, FieldChipIDs, a, b)
-		return
-	}
-	text := func(list []Hex) string {
+func subset[T comparable](list, of []T) bool {
+	return !slices.ContainsFunc(list, func(v T) bool { return !slices.Contains(of, v) })
+}
+
+// narrowed compares two lists, of which nil means anything.
+func narrowed[T any](d *differ, f Field, a, b []T, anything string) {
+	text := func(list []T) string {
 		if list == nil {
-			return "any genuine chip"
+			return anything
 		}
-		return strings.Join(sorted(list), ", ")
+		return orNone(strings.Join(sorted(list), ", "))
 	}
-	d.scalar(FieldChipIDs, "", text(a), text(b), a != nil)
+	d.scalar(f, "", text(a), text(b), a != nil && (b == nil || !subset(sorted(b), sorted(a))))
 }
 
 // releases pairs releases by name. A release is no weakening where one of the
@@ -143,9 +162,17 @@ func (d *differ) releases(a, b []Release) {
 			continue
 		}
 		from := len(d.changes)
-		diffRule(d, FieldMeasurement, y.Name, a[i].Measurement, y.Measurement, Hex.String, nil)
-		diffRule(d, FieldConfig, y.Name, a[i].Configuration, y.Configuration, Hex.String, nil)
-		diffRule(d, FieldHostData, y.Name, a[i].HostData, y.HostData, show[string], nil)
+		x := a[i]
+		if x.Platform != y.Platform { // nothing of it can be compared
+			d.scalar(FieldReleases, y.Name, x, y, !covered)
+			continue
+		}
+		d.scalar(y.identity(), y.Name, x.showIdentity(), y.showIdentity(), !coversIdentity(x, y))
+		for k := range y.RTMRs {
+			diffRule(d, fieldRTMR[k], y.Name, x.RTMRs[k], y.RTMRs[k], Hex.String, nil)
+		}
+		diffRule(d, FieldConfig, y.Name, x.Configuration, y.Configuration, Hex.String, nil)
+		diffRule(d, FieldHostData, y.Name, x.HostData, y.HostData, show[string], nil)
 		if covered {
 			for k := range d.changes[from:] {
 				d.changes[from+k].Weaker = false
@@ -156,18 +183,19 @@ func (d *differ) releases(a, b []Release) {
 
 // covers reports whether all that y accepts, x accepts.
 func covers(x, y Release) bool {
-	return coversRule(x.Measurement, y.Measurement, Hex.String) && coversRule(x.Configuration, y.Configuration, Hex.String) &&
-		coversRule(x.HostData, y.HostData, show[string])
+	if x.Platform != y.Platform || !coversIdentity(x, y) || len(x.RTMRs) != len(y.RTMRs) {
+		return false
+	}
+	for i := range x.RTMRs {
+		if !coversRule(x.RTMRs[i], y.RTMRs[i], Hex.String) {
+			return false
+		}
+	}
+	return coversRule(x.Configuration, y.Configuration, Hex.String) && coversRule(x.HostData, y.HostData, show[string])
 }
 
 func coversRule[T any](x, y Rule[T], text func(T) string) bool {
 	return x.Waived != "" || y.Waived == "" && text(x.Want) == text(y.Want)
-}
-
-// String shows a release in one line.
-func (r Release) String() string {
-	return "measurement " + showRule(r.Measurement, Hex.String) + ", configuration " + showRule(r.Configuration, Hex.String) +
-		", host_data " + showRule(r.HostData, show[string])
 }
 
 func narrowsTCB(x, y attestation.TCB) bool { return y.AtLeast(x) }

@@ -28,6 +28,20 @@ func TestDiff(t *testing.T) {
 		{func(p *TrustPolicy) { p.Expires.Want = p.Expires.Want.Add(time.Hour) }, FieldExpires, true, false},
 		{func(p *TrustPolicy) { p.Expires = Waive[time.Time]("test") }, FieldExpires, true, false},
 		{func(p *TrustPolicy) { p.Platforms = append(p.Platforms, "tdx") }, FieldPlatforms, true, false},
+		{func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test"}} }, FieldServices, true, false},
+		{func(p *TrustPolicy) { p.RuntimeData = Waive[Demand]("test") }, FieldRuntimeData, true, false},
+		{func(p *TrustPolicy) { p.Revocation = Waive[Demand]("test") }, FieldRevocation, true, false},
+		{func(p *TrustPolicy) { p.ReportSigners = []string{"vcek", "vlek"} }, FieldSigners, true, false},
+		{func(p *TrustPolicy) { p.VLEKProviders = []string{"cloud"} }, FieldProviders, true, false},
+		{func(p *TrustPolicy) { p.IDKeyDigests = nil }, FieldIDKeys, true, false},
+		{func(p *TrustPolicy) { p.AuthorKeyDigests = p.AuthorKeyDigests[1:] }, FieldAuthorKeys, false, true},
+		{func(p *TrustPolicy) { p.FamilyIDs = nil }, FieldFamilyIDs, true, false},
+		{func(p *TrustPolicy) { p.ImageIDs = nil }, FieldImageIDs, true, false},
+		{func(p *TrustPolicy) { p.GuestPolicy = nil }, FieldGuestPolicy, true, false},
+		{func(p *TrustPolicy) { p.GuestPolicy.Allowed |= 1 << 40 }, FieldGuestPolicy, true, false},
+		{func(p *TrustPolicy) { p.PlatformInfo.Required = 0 }, FieldPlatformInfo, true, false},
+		{func(p *TrustPolicy) { p.RequiredMitigations = 1 }, FieldMitigations, true, false},
+		{func(p *TrustPolicy) { p.Releases[0].Measurement, p.Releases[0].UVM = Rule[Hex]{}, testUVM() }, FieldUVM, true, true},
 		{func(p *TrustPolicy) { p.Simulation = nil }, FieldSimulation, false, true},
 		{func(p *TrustPolicy) { p.Simulation.Roots = []Hex{fill(9, 32)} }, FieldSimulation, true, true},
 		{func(p *TrustPolicy) { p.Products[0].Name = "Genoa" }, FieldProducts, true, true},
@@ -61,7 +75,8 @@ func TestDiff(t *testing.T) {
 			got    []Change
 			weaker bool
 		}{{Diff(testPolicy(), b), x.weaker}, {Diff(b, testPolicy()), x.back}} {
-			if len(d.got) != 1 || d.got[0].Field != x.field || d.got[0].Weaker != d.weaker || d.got[0].Before == d.got[0].After ||
+			back := x.field == FieldUVM && len(d.got) == 1 && d.got[0].Field == FieldMeasurement
+			if len(d.got) != 1 || d.got[0].Field != x.field && !back || d.got[0].Weaker != d.weaker || d.got[0].Before == d.got[0].After ||
 				x.field == FieldChipIDs && (d.got[0].Before == "" || d.got[0].After == "") {
 				t.Errorf("case %d, %s: %+v, want weaker %v", i, x.field, d.got, d.weaker)
 			}
@@ -100,6 +115,107 @@ func TestDiffOfNames(t *testing.T) {
 	}
 	if len(got) != 4 {
 		t.Errorf("exchanged names: %+v", got)
+	}
+}
+
+// platformChanges are changes of a policy for one platform, each of one field.
+var platformChanges = []struct {
+	base   func() *TrustPolicy
+	change func(*TrustPolicy)
+	field  Field
+	weaker bool // and in the other direction, back
+	back   bool
+}{
+	{tdxPolicy, func(p *TrustPolicy) { p.Intel.TCBStatus.Want = p.Intel.TCBStatus.Want[:1] }, FieldTCBStatus, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.Intel.MinimumEvaluationNumber++ }, FieldEvaluation, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.Intel.FMSPCs = nil }, FieldFMSPCs, true, false},
+	{tdxPolicy, func(p *TrustPolicy) { p.Intel.Advisories = nil }, FieldAdvisories, true, false},
+	{tdxPolicy, func(p *TrustPolicy) { p.Intel.Advisories = []string{} }, FieldAdvisories, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.MRSEAM.Want = p.TDX.MRSEAM.Want[:1] }, FieldMRSEAM, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.MRSignerSEAM.Want = fill(1, 48) }, FieldMRSignerSEAM, true, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.MROwner = Waive[Hex]("test") }, FieldMROwner, true, false},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.MROwnerConfig.Want = fill(1, 48) }, FieldMROwnerConfig, true, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.Attributes.Want.Required = 0 }, FieldTDXAttributes, true, false},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.XFAM.Want.Allowed &^= 1 << 18 }, FieldXFAM, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.TDX.MinimumTEETCBSVN.Want[3]++ }, FieldTEETCBSVN, false, true},
+	{tdxPolicy, func(p *TrustPolicy) { p.Releases[0].RTMRs[2] = Waive[Hex]("test") }, FieldRTMR2, true, false},
+	{tdxPolicy, func(p *TrustPolicy) { p.Releases[0].RTMRs[3].Want = fill(1, 48) }, FieldRTMR3, true, true},
+	{sgxPolicy, func(p *TrustPolicy) { p.SGX.Attributes.Want.Allowed |= 0x10 }, FieldSGXAttributes, true, false},
+	{sgxPolicy, func(p *TrustPolicy) { p.SGX.XFRM.Want.Required |= 4 }, FieldXFRM, false, true},
+	{sgxPolicy, func(p *TrustPolicy) { p.SGX.MiscSelect = Waive[Flags]("test") }, FieldMiscSelect, true, false},
+	{sgxPolicy, func(p *TrustPolicy) { p.SGX.MinimumConfigSVN-- }, FieldConfigSVN, true, false},
+	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.MinimumSVN++ }, FieldSigner, false, true},
+	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.ProductID++ }, FieldSigner, true, true},
+	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.MinimumSVN++ }, FieldUVM, false, true},
+	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.Feed = "other" }, FieldUVM, true, true},
+	{func() *TrustPolicy { return tokenScene().p }, func(p *TrustPolicy) { p.AttestationServices[0].Compliance = nil }, FieldServices, true, false},
+	{func() *TrustPolicy { return tokenScene().p }, func(p *TrustPolicy) {
+		p.AttestationServices[0].Compliance = p.AttestationServices[0].Compliance[:1]
+	}, FieldServices, false, true},
+}
+
+func TestDiffOfEachPlatform(t *testing.T) {
+	t.Parallel()
+	for i, x := range platformChanges {
+		b := x.base()
+		x.change(b)
+		for _, d := range []struct {
+			got    []Change
+			weaker bool
+		}{{Diff(x.base(), b), x.weaker}, {Diff(b, x.base()), x.back}} {
+			if len(d.got) != 1 || d.got[0].Field != x.field || d.got[0].Weaker != d.weaker || d.got[0].Before == "" || d.got[0].After == "" {
+				t.Errorf("case %d, %s: %+v, want weaker %v", i, x.field, d.got, d.weaker)
+			}
+		}
+	}
+	// With tokens, a product line less is a floor less.
+	a := tokenScene().p
+	a.Products = append(a.Products, Product{"Genoa", Require(attestation.TCB{Bootloader: 9})})
+	if d := Diff(a, tokenScene().p); !slices.ContainsFunc(d, func(c Change) bool { return c.Field == FieldTCB && c.Of == "Genoa" && c.Weaker }) {
+		t.Errorf("a floor less: %+v", d)
+	}
+}
+
+// The same soundness over every two changed policies and every attacked evidence.
+func TestDiffIsSoundOnEachPlatform(t *testing.T) {
+	t.Parallel()
+	var policies []*TrustPolicy
+	for _, x := range platformChanges {
+		b := x.base()
+		x.change(b)
+		policies = append(policies, b)
+	}
+	for _, base := range []func() *scene{newScene, tdxScene, sgxScene, signerScene, uvmScene, tokenScene} {
+		policies = append(policies, base().p)
+	}
+	var claims []*attestation.Claims
+	for _, a := range platformAttacks {
+		s := a.base()
+		claims = append(claims, s.c)
+		s = a.base()
+		a.wrong(s)
+		claims = append(claims, s.c)
+	}
+	accepts := make([][]bool, len(policies))
+	for i, p := range policies {
+		for _, c := range claims {
+			accepts[i] = append(accepts[i], Accept(c, p, attestation.PurposeClient, testNow) == nil)
+		}
+		if !slices.Contains(accepts[i], true) {
+			t.Logf("policy %d accepts nothing", i)
+		}
+	}
+	for i, a := range policies {
+		for k, b := range policies {
+			if slices.ContainsFunc(Diff(a, b), func(c Change) bool { return c.Weaker }) {
+				continue
+			}
+			for n := range claims {
+				if accepts[k][n] && !accepts[i][n] {
+					t.Errorf("from policy %d to %d nothing is weaker, but the latter accepts evidence %d: %+v", i, k, n, Diff(a, b))
+				}
+			}
+		}
 	}
 }
 
@@ -170,6 +286,7 @@ func mostly[T any](t *rapid.T, usual T, others ...T) T {
 func drawRelease(t *rapid.T, name string) Release {
 	return Release{
 		Name:          name,
+		Platform:      attestation.PlatformSEVSNP,
 		Measurement:   oneOf(t, Require(Hex(fill(0x3e, 48))), Require(Hex(fill(0x3f, 48))), Waive[Hex]("test")),
 		Configuration: oneOf(t, Require(Hex(fill(0xc0, 32))), Waive[Hex]("test")),
 		HostData:      oneOf(t, Require(HostDataConfiguration), Require(Hex(fill(0xc0, 32)).String()), Waive[string]("test")),

@@ -36,7 +36,7 @@ func TestForDevelopment(t *testing.T) {
 	for _, w := range s.p.waived() {
 		waived = append(waived, w.field)
 	}
-	if !slices.Equal(waived, []Field{FieldMeasurement}) {
+	if !slices.Equal(waived, []Field{FieldRevocation, FieldMeasurement}) {
 		t.Errorf("waives %v", waived)
 	}
 	s.c.LaunchTCB.SNP--
@@ -75,6 +75,77 @@ func TestFromEvidence(t *testing.T) {
 		}
 		if got := s.p.waived(); len(got) != 1 || got[0].field != FieldExpires {
 			t.Errorf("%s: waives %v", name, got)
+		}
+	}
+}
+
+func TestFromEvidenceOfEachPlatform(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		s      *scene
+		waived []Field
+	}{
+		"tdx": {tdxScene(), nil}, "sgx": {sgxScene(), nil}, "aci": {uvmScene(), nil}, "token": {tokenScene(), nil}, "vlek": {vlekScene(), nil},
+		"no list":        {change(newScene, func(c *attestation.Claims) { c.RevocationChecked = false }), []Field{FieldRevocation}},
+		"hardening":      {change(tdxScene, func(c *attestation.Claims) { c.Intel.TCBStatus = "SWHardeningNeeded" }), nil},
+		"nothing signed": {change(newScene, func(c *attestation.Claims) { c.IDKeyDigest, c.AuthorKeyDigest = make([]byte, 48), make([]byte, 48) }), nil},
+		"no runtime data": {change(uvmScene, func(c *attestation.Claims) {
+			c.RuntimeData, c.Configuration, c.ConfigurationHash = nil, nil, wire.Digest{}
+		}), []Field{FieldRuntimeData}},
+	} {
+		s := x.s
+		s.p = FromEvidence(s.c)
+		if got := mustParse(t, s.p.Encode()); !reflect.DeepEqual(got, s.p) {
+			t.Errorf("%s: parses to another policy:\n%s", name, got.Encode())
+		}
+		if got := s.refused(t); got != nil {
+			t.Errorf("%s: refused %v", name, got)
+		}
+		var waived []Field
+		for _, w := range s.p.waived()[1:] { // the first is the expiry
+			waived = append(waived, w.field)
+		}
+		if !slices.Equal(waived, x.waived) {
+			t.Errorf("%s: waives %v", name, waived)
+		}
+	}
+	if r := FromEvidence(uvmScene().c).Releases[0]; r.UVM == nil || *r.UVM != *testUVM() {
+		t.Errorf("ACI: %s", r)
+	}
+	// The policy of evidence that binds nothing does not accept what binds something.
+	s := change(uvmScene, func(c *attestation.Claims) {
+		c.RuntimeData, c.Configuration, c.ConfigurationHash = nil, nil, wire.Digest{}
+	})
+	p := FromEvidence(s.c)
+	s = uvmScene()
+	s.p = p
+	if got := s.refused(t); !slices.Equal(got, []Field{FieldConfig, FieldLedgerID}) {
+		t.Errorf("bound evidence under an unbound policy: refused %v", got)
+	}
+}
+
+func change(base func() *scene, f func(*attestation.Claims)) *scene {
+	s := base()
+	f(s.c)
+	return s
+}
+
+// Dangers of Intel's platforms are not taken over.
+func TestFromDangerousEvidenceOfIntel(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		wrong func(*attestation.Claims)
+		want  []Field
+	}{
+		"old firmware":     {func(c *attestation.Claims) { c.Intel.TCBStatus = "OutOfDate" }, []Field{FieldTCBStatus}},
+		"unknown firmware": {func(c *attestation.Claims) { *c.Intel = attestation.Intel{} }, []Field{FieldTCBStatus}},
+		"migratable":       {func(c *attestation.Claims) { c.TDX.Attributes |= 1 << 29 }, []Field{FieldTDXAttributes}},
+		"under debug":      {func(c *attestation.Claims) { c.TDX.Attributes |= 1 << 3; c.Debug = true }, []Field{FieldTDXAttributes, FieldDebug}},
+	} {
+		s := change(tdxScene, x.wrong)
+		s.p = FromEvidence(s.c)
+		if got := s.refused(t); !slices.Equal(got, x.want) {
+			t.Errorf("%s: refused %v", name, got)
 		}
 	}
 }
@@ -159,9 +230,31 @@ func TestDocumentation(t *testing.T) {
 	if p := mustParse(t, examples[0][1]); !bytes.Equal(p.Encode(), examples[0][1]) {
 		t.Errorf("the example in canonical form:\n%s", p.Encode())
 	}
-	for _, f := range append(allFields, FieldPolicy, FieldName, FieldReleases) {
+	for _, f := range slices.Concat(allFields, tdxFields, sgxFields, []Field{FieldPolicy, FieldName, FieldReleases, FieldUVM, FieldSigner}) {
 		if !strings.Contains(string(doc), "| `"+string(f)+"` |") {
 			t.Errorf("no row for %s", f)
+		}
+	}
+}
+
+// A policy of several platforms accepts the simulation of each.
+func TestForDevelopmentOfAllPlatforms(t *testing.T) {
+	t.Parallel()
+	root := wire.Digest(fill(0x51, 32))
+	for _, base := range []func() *scene{newScene, tdxScene, sgxScene} {
+		s := base()
+		s.c.Simulated, s.c.Root = true, root
+		if s.c.Platform == attestation.PlatformSEVSNP {
+			for _, t := range []*attestation.TCB{&s.c.ReportedTCB, &s.c.CommittedTCB, &s.c.CurrentTCB, &s.c.LaunchTCB} {
+				*t = simulatedTCB
+			}
+		}
+		s.p = ForDevelopment(root, s.c.ConfigurationHash, s.c.Configuration.Ledger, knownPlatforms...)
+		if got := mustParse(t, s.p.Encode()); !reflect.DeepEqual(got, s.p) {
+			t.Errorf("parses to another policy:\n%s", got.Encode())
+		}
+		if got := s.refused(t); got != nil {
+			t.Errorf("%s: refused %v", s.c.Platform, got)
 		}
 	}
 }

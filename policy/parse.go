@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/passclave/passclave/attestation"
@@ -74,60 +75,89 @@ func Parse(data []byte) (*TrustPolicy, error) {
 	return p, nil
 }
 
+// Members of the file. What must be there, and what may be left out because that is
+// the strict side, or narrows only.
+var (
+	commonMembers   = []string{"version", "name", "expires", "platforms", "revocation", "releases", "ledger", "debug", "minimum_argon2id"}
+	optionalMembers = []string{"simulation", "attestation_services", "runtime_data"}
+	sectionMembers  = []string{"intel", "tdx", "sgx"} // check says when they must be there
+	snpMembers      = []string{"products", "minimum_guest_svn", "migration", "smt", "maximum_vmpl"}
+	snpOptional     = []string{"report_signers", "vlek_providers", "guest_policy", "platform_info", "required_mitigations", "chip_ids", "id_key_digests", "author_key_digests", "family_ids", "image_ids"}
+)
+
 func readPolicy(n node) *TrustPolicy {
-	m := n.members([]string{
-		"version", "name", "expires", "platforms", "products", "releases", "ledger", "minimum_guest_svn",
-		"debug", "migration", "smt", "maximum_vmpl", "minimum_argon2id",
-	}, []string{"simulation", "chip_ids"})
+	required := commonMembers
+	if readsSNP(n) {
+		required = slices.Concat(commonMembers, snpMembers)
+	}
+	m := n.members(required, slices.Concat(optionalMembers, sectionMembers, snpMembers, snpOptional))
 	p := &TrustPolicy{
 		Version:         int(m["version"].number(31)),
 		Name:            m["name"].text(),
 		Expires:         rule(m["expires"], node.time),
 		Platforms:       list(m["platforms"], readPlatform),
-		Products:        list(m["products"], readProduct),
+		Revocation:      rule(m["revocation"], readDemand),
 		Releases:        list(m["releases"], readRelease),
 		Ledger:          readLedger(m["ledger"]),
-		MinimumGuestSVN: uint32(m["minimum_guest_svn"].number(32)),
 		Debug:           rule(m["debug"], readPermission),
-		Migration:       rule(m["migration"], readPermission),
-		SMT:             readPermission(m["smt"]),
-		MaximumVMPL:     uint32(m["maximum_vmpl"].number(32)),
 		MinimumArgon2id: rule(m["minimum_argon2id"], readArgon2id),
 	}
 	if n, ok := m["simulation"]; ok {
 		p.Simulation = &Simulation{Roots: list(n.members([]string{"roots"}, nil)["roots"], node.hex)}
 	}
-	if n, ok := m["chip_ids"]; ok {
-		if p.ChipIDs = list(n, node.hex); len(p.ChipIDs) == 0 {
-			n.fail(ReasonValue, "must name a chip; without this member every genuine chip is accepted")
+	if n, ok := m["attestation_services"]; ok {
+		p.AttestationServices = narrowing(n, readAttestationService)
+	}
+	if n, ok := m["runtime_data"]; ok {
+		p.RuntimeData = rule(n, readDemand)
+	}
+	for _, name := range slices.Concat(snpMembers, snpOptional) {
+		if _, ok := m[name]; ok && p.SNP == nil {
+			p.SNP = readSNP(m)
 		}
+	}
+	if n, ok := m["intel"]; ok {
+		p.Intel = readIntel(n)
+	}
+	if n, ok := m["tdx"]; ok {
+		p.TDX = readTDX(n)
+	}
+	if n, ok := m["sgx"]; ok {
+		p.SGX = readSGX(n)
 	}
 	return p
 }
 
+// readsSNP looks ahead whether the policy names SEV-SNP.
+func readsSNP(n node) bool {
+	o, _ := n.v.(map[string]any)
+	platforms, _ := o["platforms"].([]any)
+	return slices.Contains(platforms, any(string(attestation.PlatformSEVSNP)))
+}
+
+// narrowing reads a list that may be left out but not be empty: an empty one would
+// look like nothing and be taken for anything.
+func narrowing[T any](n node, read func(node) T) []T {
+	l := list(n, read)
+	if len(l) == 0 {
+		n.fail(ReasonValue, "must name something, or be left out")
+	}
+	return l
+}
+
+func readDemand(n node) Demand { return Demand(n.text()) }
+
+func readAttestationService(n node) AttestationService {
+	m := n.members([]string{"issuer"}, []string{"compliance"})
+	s := AttestationService{Issuer: m["issuer"].text()}
+	if n, ok := m["compliance"]; ok {
+		s.Compliance = narrowing(n, node.text)
+	}
+	return s
+}
+
 func readPlatform(n node) attestation.Platform { return attestation.Platform(n.text()) }
 func readPermission(n node) Permission         { return Permission(n.text()) }
-
-func readProduct(n node) Product {
-	m := n.members([]string{"name", "minimum_tcb"}, nil)
-	return Product{Name: m["name"].text(), MinimumTCB: rule(m["minimum_tcb"], readTCB)}
-}
-
-func readTCB(n node) attestation.TCB {
-	m := n.members([]string{"bootloader", "tee", "snp", "microcode"}, nil)
-	level := func(name string) uint8 { return uint8(m[name].number(8)) }
-	return attestation.TCB{Bootloader: level("bootloader"), TEE: level("tee"), SNP: level("snp"), Microcode: level("microcode")}
-}
-
-func readRelease(n node) Release {
-	m := n.members([]string{"name", "measurement", "configuration", "host_data"}, nil)
-	return Release{
-		Name:          m["name"].text(),
-		Measurement:   rule(m["measurement"], node.hex),
-		Configuration: rule(m["configuration"], node.hex),
-		HostData:      rule(m["host_data"], node.text),
-	}
-}
 
 func readLedger(n node) Ledger {
 	m := n.members([]string{"id", "genesis", "number", "backends"}, nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,17 @@ func variants() map[string]*TrustPolicy {
 	for _, w := range waivers {
 		w.waive(s)
 	}
-	return map[string]*TrustPolicy{"strict": testPolicy(), "two releases": twoReleases(), "waived": waived}
+	waivedTDX, waivedSGX := tdxScene(), sgxScene()
+	for _, w := range tdxWaivers {
+		w.waive(waivedTDX)
+	}
+	for _, w := range sgxWaivers {
+		w.waive(waivedSGX)
+	}
+	return map[string]*TrustPolicy{
+		"strict": testPolicy(), "two releases": twoReleases(), "waived": waived, "tdx": tdxPolicy(), "sgx": sgxPolicy(),
+		"tdx waived": waivedTDX.p, "sgx waived": waivedSGX.p, "all": allPlatforms(),
+	}
 }
 
 // tree returns the members of a policy's file and their paths.
@@ -76,6 +87,13 @@ func refusedAs(t *testing.T, text, member string, reason Reason) {
 	}
 }
 
+// mayGo are members that may be left out.
+var mayGo = map[string]bool{
+	"simulation": true, "attestation_services": true, "attestation_services.compliance": true, "runtime_data": true,
+	"guest_policy": true, "platform_info": true, "required_mitigations": true, "chip_ids": true, "id_key_digests": true, "author_key_digests": true, "family_ids": true, "image_ids": true,
+	"intel.fmspcs": true, "intel.advisories": true,
+}
+
 func TestMissingMembers(t *testing.T) {
 	t.Parallel()
 	for name, p := range variants() {
@@ -88,7 +106,7 @@ func TestMissingMembers(t *testing.T) {
 				return plain(name, value)
 			})
 			switch {
-			case gone == "simulation" || gone == "chip_ids":
+			case mayGo[regexp.MustCompile(`\[\d+\]`).ReplaceAllString(gone, "")]:
 				if _, err := Parse([]byte(text)); err != nil {
 					t.Errorf("%s without %s: %v", name, gone, err)
 				}
@@ -96,6 +114,10 @@ func TestMissingMembers(t *testing.T) {
 				if _, err := Parse([]byte(text)); err == nil {
 					t.Errorf("%s without %s parses", name, gone)
 				}
+			case gone == "report_signers": // the others are then without it
+				refusedAs(t, text, "vlek_providers", ReasonValue)
+			case strings.HasSuffix(gone, ".uvm"), strings.HasSuffix(gone, ".signer"):
+				refusedAs(t, text, gone[:strings.LastIndex(gone, ".")]+".measurement", ReasonMissing)
 			default:
 				refusedAs(t, text, gone, ReasonMissing)
 			}
@@ -105,7 +127,10 @@ func TestMissingMembers(t *testing.T) {
 
 func TestMembersMadeWrong(t *testing.T) {
 	t.Parallel()
-	for _, p := range variants() {
+	for name, p := range variants() {
+		if name == "strict" || name == "tdx" || name == "sgx" {
+			continue // all of it is in "all"
+		}
 		v, paths := tree(t, p)
 		for _, at := range paths {
 			edit := func(change func(name, value string) string) string {
@@ -127,7 +152,7 @@ func TestMembersMadeWrong(t *testing.T) {
 				refusedAs(t, edit(func(name, value string) string { return plain(name, value) + "," + plain(upper, value) }), parent+upper, ReasonUnknown)
 			}
 			for _, wrong := range []string{"true", "-1", "1.5", "1e1", `"` + strings.Repeat("f", 30) + `"`, "[]", "[[]]", "{}"} {
-				if at == "name" && wrong[0] == '"' || strings.HasSuffix(at, ".name") && wrong[0] == '"' || strings.HasSuffix(at, ".waived") && wrong[0] == '"' {
+				if at == "intel.advisories" && wrong == "[]" || strings.Contains(at, ".uvm.") && wrong[0] == '"' || at == "name" && wrong[0] == '"' || strings.HasSuffix(at, ".name") && wrong[0] == '"' || strings.HasSuffix(at, ".waived") && wrong[0] == '"' {
 					continue // a name like any other
 				}
 				if _, err := Parse([]byte(edit(func(name, value string) string { return plain(name, wrong) }))); err == nil {
@@ -185,8 +210,45 @@ func TestValues(t *testing.T) {
 		{"expires", func(p *TrustPolicy) { p.Expires.Waived = "no reason" }},
 		{"expires", func(p *TrustPolicy) { p.Expires.Waived = strings.Repeat("a", 33) }},
 		{"platforms", func(p *TrustPolicy) { p.Platforms = []attestation.Platform{} }},
-		{"platforms[1]", func(p *TrustPolicy) { p.Platforms = append(p.Platforms, "tdx") }},
+		{"platforms[1]", func(p *TrustPolicy) { p.Platforms = append(p.Platforms, "azure-attestation") }},
 		{"platforms[1]", func(p *TrustPolicy) { p.Platforms = append(p.Platforms, p.Platforms[0]) }},
+		{"attestation_services", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "http://maa.test"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test?x"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://a@maa.test"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://"}} }},
+		{"attestation_services[1].issuer", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test"}, {Issuer: "https://maa.test", Compliance: []string{"a"}}}
+		}},
+		{"attestation_services[0].compliance[1]", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: []string{"a", "a"}}}
+		}},
+		{"attestation_services[0].compliance[0]", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: []string{""}}}
+		}},
+		{"runtime_data", func(p *TrustPolicy) { p.RuntimeData.Want = "optional" }},
+		{"revocation", func(p *TrustPolicy) { p.Revocation.Want = "optional" }},
+		{"intel", func(p *TrustPolicy) { p.Intel = intelPolicy() }},
+		{"tdx", func(p *TrustPolicy) { p.TDX = tdxPolicy().TDX }},
+		{"sgx", func(p *TrustPolicy) { p.SGX = sgxPolicy().SGX }},
+		{"report_signers[0]", func(p *TrustPolicy) { p.ReportSigners = []string{"anybody"} }},
+		{"report_signers[1]", func(p *TrustPolicy) { p.ReportSigners = []string{"vcek", "vcek"} }},
+		{"vlek_providers", func(p *TrustPolicy) { p.VLEKProviders = []string{"cloud"} }},
+		{"id_key_digests[0]", func(p *TrustPolicy) { p.IDKeyDigests[0] = Hex{1} }},
+		{"id_key_digests[1]", func(p *TrustPolicy) { p.IDKeyDigests[1] = make(Hex, 48) }},
+		{"author_key_digests[1]", func(p *TrustPolicy) { p.AuthorKeyDigests[1] = make(Hex, 48) }},
+		{"family_ids[0]", func(p *TrustPolicy) { p.FamilyIDs[0] = make(Hex, 48) }},
+		{"image_ids[1]", func(p *TrustPolicy) { p.ImageIDs[1] = p.ImageIDs[0] }},
+		{"guest_policy", func(p *TrustPolicy) { p.GuestPolicy = &Flags{Required: 1 << 17} }},
+		{"guest_policy", func(p *TrustPolicy) { p.GuestPolicy = &Flags{Allowed: 1 << 19} }},
+		{"platform_info", func(p *TrustPolicy) { p.PlatformInfo = &Flags{Required: 1} }},
+		{"releases[0].platform", func(p *TrustPolicy) { p.Releases[0].Platform = "tdx" }},
+		{"releases[0].rtmrs", func(p *TrustPolicy) { p.Releases[0].RTMRs = tdxPolicy().Releases[0].RTMRs }},
+		{"releases[0].signer", func(p *TrustPolicy) { p.Releases[0].Measurement, p.Releases[0].Signer = Rule[Hex]{}, testSigner() }},
+		{"releases[0].uvm.feed", func(p *TrustPolicy) {
+			p.Releases[0].Measurement, p.Releases[0].UVM = Rule[Hex]{}, &UVM{Issuer: "did:x509"}
+		}},
+		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = strings.Repeat("00", 48) }},
 		{"simulation.roots", func(p *TrustPolicy) { p.Simulation.Roots = []Hex{} }},
 		{"simulation.roots[0]", func(p *TrustPolicy) { p.Simulation.Roots[0] = Hex{1} }},
 		{"simulation.roots[1]", func(p *TrustPolicy) { p.Simulation.Roots = append(p.Simulation.Roots, p.Simulation.Roots[0]) }},
@@ -275,6 +337,77 @@ func TestFreeFormatting(t *testing.T) {
 	offset := strings.Replace(string(testPolicy().Encode()), "2026-11-23T13:00:00Z", "2026-11-23T14:00:00+01:00", 1)
 	if got := mustParse(t, []byte(offset)); !reflect.DeepEqual(got, testPolicy()) {
 		t.Error("a time with an offset is another time")
+	}
+}
+
+// Values that no policy for TDX or SGX may have.
+func TestValuesOfIntel(t *testing.T) {
+	t.Parallel()
+	for i, x := range []struct {
+		base   func() *TrustPolicy
+		member string
+		wrong  func(*TrustPolicy)
+		reason Reason
+	}{
+		{tdxPolicy, "intel", func(p *TrustPolicy) { p.Intel = nil }, ReasonMissing},
+		{tdxPolicy, "tdx", func(p *TrustPolicy) { p.TDX = nil }, ReasonMissing},
+		{sgxPolicy, "sgx", func(p *TrustPolicy) { p.SGX = nil }, ReasonMissing},
+		{tdxPolicy, "intel.tcb_status", func(p *TrustPolicy) { p.Intel.TCBStatus.Want = []string{} }, ReasonValue},
+		{tdxPolicy, "intel.tcb_status[0]", func(p *TrustPolicy) { p.Intel.TCBStatus.Want = []string{"Revoked"} }, ReasonValue},
+		{tdxPolicy, "intel.tcb_status[0]", func(p *TrustPolicy) { p.Intel.TCBStatus.Want = []string{""} }, ReasonValue},
+		{tdxPolicy, "intel.fmspcs[0]", func(p *TrustPolicy) { p.Intel.FMSPCs[0] = Hex{1} }, ReasonValue},
+		{tdxPolicy, "intel.advisories[1]", func(p *TrustPolicy) { p.Intel.Advisories[1] = p.Intel.Advisories[0] }, ReasonValue},
+		{tdxPolicy, "tdx.mrseam", func(p *TrustPolicy) { p.TDX.MRSEAM.Want = []Hex{} }, ReasonValue},
+		{tdxPolicy, "tdx.mrseam[0]", func(p *TrustPolicy) { p.TDX.MRSEAM.Want[0] = Hex{1} }, ReasonValue},
+		{tdxPolicy, "tdx.mrsignerseam", func(p *TrustPolicy) { p.TDX.MRSignerSEAM.Want = Hex{} }, ReasonValue},
+		{tdxPolicy, "tdx.mrowner", func(p *TrustPolicy) { p.TDX.MROwner.Want = Hex{} }, ReasonValue},
+		{tdxPolicy, "tdx.mrownerconfig", func(p *TrustPolicy) { p.TDX.MROwnerConfig.Want = Hex{} }, ReasonValue},
+		{tdxPolicy, "tdx.attributes", func(p *TrustPolicy) { p.TDX.Attributes.Want.Allowed = 0 }, ReasonValue},
+		{tdxPolicy, "tdx.attributes", func(p *TrustPolicy) { p.TDX.Attributes.Want.Allowed |= 1 }, ReasonValue},
+		{tdxPolicy, "tdx.xfam", func(p *TrustPolicy) { p.TDX.XFAM.Want.Allowed = 0 }, ReasonValue},
+		{tdxPolicy, "tdx.minimum_tee_tcb_svn", func(p *TrustPolicy) { p.TDX.MinimumTEETCBSVN.Want = make(Hex, 15) }, ReasonValue},
+		{tdxPolicy, "releases[0].rtmrs", func(p *TrustPolicy) { p.Releases[0].RTMRs = nil }, ReasonMissing},
+		{tdxPolicy, "releases[0].rtmrs", func(p *TrustPolicy) { p.Releases[0].RTMRs = p.Releases[0].RTMRs[:3] }, ReasonValue},
+		{tdxPolicy, "releases[0].rtmrs[2]", func(p *TrustPolicy) { p.Releases[0].RTMRs[2].Want = Hex{1} }, ReasonValue},
+		{tdxPolicy, "releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = strings.Repeat("00", 32) }, ReasonValue},
+		{tdxPolicy, "releases[0].uvm", func(p *TrustPolicy) { p.Releases[0].Measurement, p.Releases[0].UVM = Rule[Hex]{}, testUVM() }, ReasonValue},
+		{sgxPolicy, "sgx.attributes", func(p *TrustPolicy) { p.SGX.Attributes.Want.Allowed |= 2 }, ReasonValue},
+		{sgxPolicy, "sgx.xfrm", func(p *TrustPolicy) { p.SGX.XFRM.Want.Allowed = 0 }, ReasonValue},
+		{sgxPolicy, "sgx.miscselect", func(p *TrustPolicy) { p.SGX.MiscSelect.Want.Required = 8 }, ReasonValue},
+		{sgxPolicy, "releases[0].measurement", func(p *TrustPolicy) { p.Releases[0].Measurement.Want = make(Hex, 48) }, ReasonValue},
+		{sgxPolicy, "releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = strings.Repeat("00", 48) }, ReasonValue},
+		{sgxPolicy, "releases[0].signer.mrsigner", func(p *TrustPolicy) {
+			p.Releases[0].Measurement, p.Releases[0].Signer = Rule[Hex]{}, &Signer{MRSigner: Hex{1}}
+		}, ReasonValue},
+		{allPlatforms, "vlek_providers", func(p *TrustPolicy) { p.VLEKProviders = nil }, ReasonMissing},
+		{allPlatforms, "releases", func(p *TrustPolicy) { p.Releases = p.Releases[:3] }, ReasonValue},
+		{sgxPolicy, "products", func(p *TrustPolicy) { p.SNP = testPolicy().SNP }, ReasonValue},
+	} {
+		p := x.base()
+		x.wrong(p)
+		t.Run(fmt.Sprint(i, " ", x.member), func(t *testing.T) {
+			t.Parallel()
+			refusedAs(t, string(p.Encode()), x.member, x.reason)
+			if problem := p.check(); problem == nil || problem.Member != x.member {
+				t.Errorf("made in code: %v", problem)
+			}
+		})
+	}
+	p := sgxPolicy()
+	p.Releases[0].Signer = testSigner()
+	refusedAs(t, string(p.Encode()), "releases[0].signer", ReasonValue)
+	if problem := p.check(); problem == nil || problem.Member != "releases[0]" {
+		t.Errorf("two identities, made in code: %v", problem)
+	}
+	// Bits have one spelling.
+	whole := string(tdxPolicy().Encode())
+	for _, wrong := range []string{"0x0618e7", "0X618e7", "0x618E7", "399591", "618e7", "0x", "-0x1", "0x1_0", "0x10000000000000000"} {
+		refusedAs(t, strings.Replace(whole, `"0x618e7"`, `"`+wrong+`"`, 1), "tdx.xfam.allowed", ReasonValue)
+	}
+	p = tdxPolicy()
+	p.Intel.Advisories = []string{} // accepts none: another thing than any
+	if got := mustParse(t, p.Encode()); got.Intel.Advisories == nil {
+		t.Error("no advisory became any advisory")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/passclave/passclave/attestation"
@@ -17,21 +18,24 @@ const Version = 1
 // TrustPolicy decides which genuine evidence is accepted. Its zero value refuses
 // everything. [Parse] reads one, [TrustPolicy.Encode] writes it.
 type TrustPolicy struct {
-	Version         int                    `json:"version"` // Version
-	Name            string                 `json:"name"`    // for people
-	Expires         Rule[time.Time]        `json:"expires"` // UTC, whole seconds; refused from then on
-	Platforms       []attestation.Platform `json:"platforms"`
-	Simulation      *Simulation            `json:"simulation,omitempty"` // nil: simulated evidence is refused
-	Products        []Product              `json:"products"`
-	ChipIDs         []Hex                  `json:"chip_ids,omitempty"` // 64 bytes each; nil: every genuine chip of Products
-	Releases        []Release              `json:"releases"`           // one, or two while an update lasts
-	Ledger          Ledger                 `json:"ledger"`
-	MinimumGuestSVN uint32                 `json:"minimum_guest_svn"`
-	Debug           Rule[Permission]       `json:"debug"`     // Forbidden, or waived
-	Migration       Rule[Permission]       `json:"migration"` // Forbidden, or waived
-	SMT             Permission             `json:"smt"`
-	MaximumVMPL     uint32                 `json:"maximum_vmpl"` // 0 to 3; 0 is the most privileged
-	MinimumArgon2id Rule[Argon2id]         `json:"minimum_argon2id"`
+	Version             int                    `json:"version"` // Version
+	Name                string                 `json:"name"`    // for people
+	Expires             Rule[time.Time]        `json:"expires"` // UTC, whole seconds; refused from then on
+	Platforms           []attestation.Platform `json:"platforms"`
+	Simulation          *Simulation            `json:"simulation,omitempty"`          // nil: simulated evidence is refused
+	AttestationServices []AttestationService   `json:"attestation_services,omitzero"` // nil: tokens are refused
+	RuntimeData         Rule[Demand]           `json:"runtime_data,omitzero"`         // zero: Required
+	Revocation          Rule[Demand]           `json:"revocation"`                    // Required, or waived
+
+	*SNP         // with PlatformSEVSNP only; its members stand beside the others
+	Intel *Intel `json:"intel,omitempty"` // with PlatformTDX or PlatformSGX only
+	TDX   *TDX   `json:"tdx,omitempty"`   // with PlatformTDX only
+	SGX   *SGX   `json:"sgx,omitempty"`   // with PlatformSGX only
+
+	Releases        []Release        `json:"releases"` // one a platform, or two while an update lasts
+	Ledger          Ledger           `json:"ledger"`
+	Debug           Rule[Permission] `json:"debug"` // Forbidden, or waived
+	MinimumArgon2id Rule[Argon2id]   `json:"minimum_argon2id"`
 }
 
 // Rule demands a value, or waives it for a reason. In JSON it is the value, or
@@ -69,27 +73,13 @@ type Simulation struct {
 	Roots []Hex `json:"roots"` // SHA-256 of each root certificate's DER
 }
 
-// Product is a product line of processors with the least firmware it must run.
-// Security version numbers of two product lines cannot be compared.
-type Product struct {
-	Name       string                `json:"name"`        // "Milan", "Genoa"
-	MinimumTCB Rule[attestation.TCB] `json:"minimum_tcb"` // none of a report's four TCBs may lie under it
+// AttestationService is a service of Azure Attestation's kind whose word is taken
+// for the evidence: what its tokens leave out (product line, kind of signing key,
+// firmware status, revocation) is left to it.
+type AttestationService struct {
+	Issuer     string   `json:"issuer"`              // its endpoint, https://…, exactly as tokens name it
+	Compliance []string `json:"compliance,omitzero"` // x-ms-compliance-status that is accepted; nil: any, or none
 }
-
-// Release is one build of the enclave with the measured configuration it runs
-// under. Evidence must fit one release whole: the binary of one with the
-// configuration of another is refused.
-type Release struct {
-	Name          string       `json:"name"`
-	Measurement   Rule[Hex]    `json:"measurement"`   // SEV-SNP MEASUREMENT, 48 bytes
-	Configuration Rule[Hex]    `json:"configuration"` // SHA-256 of the measured configuration's file
-	HostData      Rule[string] `json:"host_data"`     // HostDataConfiguration, or 32 bytes in hexadecimal
-}
-
-// HostDataConfiguration as a release's host data demands that HOST_DATA be the hash
-// of the measured configuration. Where a launch policy measures the configuration
-// (ACI: the CCE policy), the release has the hash of that policy instead.
-const HostDataConfiguration = "configuration"
 
 // Ledger names the one ledger that is accepted.
 type Ledger struct {
@@ -106,6 +96,11 @@ const (
 	Forbidden Permission = "forbidden"
 	Allowed   Permission = "allowed"
 )
+
+// Demand is a word of the file, for what can only be demanded or waived.
+type Demand string
+
+const Required Demand = "required"
 
 // Argon2id is the least cost of stretching a PIN (RFC 9106). Parallelism is not
 // bounded: it changes who computes, not how much.
@@ -130,11 +125,14 @@ func (p *TrustPolicy) Encode() []byte {
 	return b.Bytes()
 }
 
+func (p *TrustPolicy) has(platforms ...attestation.Platform) bool {
+	return slices.ContainsFunc(platforms, func(x attestation.Platform) bool { return slices.Contains(p.Platforms, x) })
+}
+
 // What this version can judge. Naming anything else in a policy is refused, so that
 // it is never taken for a check.
 var (
-	knownPlatforms = []attestation.Platform{attestation.PlatformSEVSNP}
-	knownProducts  = []string{"Milan", "Genoa"}
+	knownPlatforms = []attestation.Platform{attestation.PlatformSEVSNP, attestation.PlatformTDX, attestation.PlatformSGX}
 	knownBackends  = []string{wire.BackendLocal}
 )
 

@@ -13,6 +13,7 @@ import (
 func leastTCB(c *attestation.Claims) attestation.TCB {
 	least := c.ReportedTCB
 	for _, t := range []attestation.TCB{c.CommittedTCB, c.CurrentTCB, c.LaunchTCB} {
+		least.FMC = min(least.FMC, t.FMC)
 		least.Bootloader = min(least.Bootloader, t.Bootloader)
 		least.TEE = min(least.TEE, t.TEE)
 		least.SNP = min(least.SNP, t.SNP)
@@ -21,8 +22,11 @@ func leastTCB(c *attestation.Claims) attestation.TCB {
 	return least
 }
 
-// showTCB gives bootloader.tee.snp.microcode.
+// showTCB gives bootloader.tee.snp.microcode, and Turin's FMC before it.
 func showTCB(t attestation.TCB) string {
+	if t.FMC != 0 {
+		return fmt.Sprintf("%d.%d.%d.%d.%d", t.FMC, t.Bootloader, t.TEE, t.SNP, t.Microcode)
+	}
 	return fmt.Sprintf("%d.%d.%d.%d", t.Bootloader, t.TEE, t.SNP, t.Microcode)
 }
 

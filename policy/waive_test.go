@@ -10,7 +10,9 @@ import (
 )
 
 // waivers maps every field that may be waived to the waiver and to what it waives.
-var waivers = map[Field]struct{ waive, wrong func(*scene) }{
+type waiving struct{ waive, wrong func(*scene) }
+
+var waivers = map[Field]waiving{
 	FieldExpires: {
 		func(s *scene) { s.p.Expires = Waive[time.Time]("test") },
 		func(s *scene) { s.now = s.now.AddDate(50, 0, 0) },
@@ -18,6 +20,10 @@ var waivers = map[Field]struct{ waive, wrong func(*scene) }{
 	FieldTCB: {
 		func(s *scene) { s.p.Products[0].MinimumTCB = Waive[attestation.TCB]("test") },
 		func(s *scene) { s.c.ReportedTCB = attestation.TCB{} },
+	},
+	FieldRevocation: {
+		func(s *scene) { s.p.Revocation = Waive[Demand]("test") },
+		func(s *scene) { s.c.RevocationChecked = false },
 	},
 	FieldMeasurement: {
 		func(s *scene) { s.p.Releases[0].Measurement = Waive[Hex]("test") },
@@ -52,8 +58,13 @@ var waivers = map[Field]struct{ waive, wrong func(*scene) }{
 // A waiver lets through its own field and no other, and shows everywhere.
 func TestWaivers(t *testing.T) {
 	t.Parallel()
+	testWaivers(t, newScene, waivers)
+}
+
+func testWaivers(t *testing.T, base func() *scene, waivers map[Field]waiving) {
+	t.Helper()
 	for f, w := range waivers {
-		s := newScene()
+		s := base()
 		w.wrong(s)
 		if got := s.refused(t); !slices.Equal(got, []Field{f}) {
 			t.Errorf("%s, not waived: refused %v", f, got)
@@ -77,7 +88,7 @@ func TestWaivers(t *testing.T) {
 			if other == f || other == FieldHostData && f == FieldConfig {
 				continue
 			}
-			s := newScene()
+			s := base()
 			w.waive(s)
 			waivers[other].wrong(s)
 			if got := s.refused(t); !slices.Equal(got, []Field{other}) {
@@ -119,7 +130,7 @@ func TestWarnings(t *testing.T) {
 func twoReleases() *TrustPolicy {
 	p := testPolicy()
 	p.Releases = append(p.Releases, Release{
-		Name: "1.1", Measurement: Require(Hex(fill(0x3f, 48))), Configuration: Require(Hex(fill(0xd0, 32))),
+		Name: "1.1", Platform: attestation.PlatformSEVSNP, Measurement: Require(Hex(fill(0x3f, 48))), Configuration: Require(Hex(fill(0xd0, 32))),
 		HostData: Require(HostDataConfiguration),
 	})
 	return p

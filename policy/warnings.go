@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/aci"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -19,7 +21,7 @@ func (w Warning) String() string { return w.Text }
 
 // Warnings names what is simulated, what the policy waives, what is dangerous in
 // the evidence and what is weak in the policy, in the order of [Explain]. Either
-// may be nil. It decides nothing.
+// may be nil. It decides nothing; [Lint] says more of the policy alone.
 func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 	var out []Warning
 	warn := func(f Field, format string, args ...any) {
@@ -28,15 +30,26 @@ func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 	if c != nil && c.Simulated {
 		warn(FieldSimulation, "SIMULATION: this evidence protects against nobody with access to the machine")
 	}
+	if c != nil && c.Token != nil {
+		warn(FieldServices, "TOKEN: the hardware's evidence was not looked at here; this is the word of %s", c.Token.Issuer)
+	}
 	if p != nil {
 		for _, w := range p.waived() {
 			warn(w.field, "%s waived: %s", w.where, w.reason)
 		}
 	}
+	if c != nil && c.Intel != nil && c.Intel.TCBStatus == "Revoked" {
+		warn(FieldTCBStatus, "REVOKED: Intel has withdrawn the trust in this machine's firmware")
+	}
+	if c != nil && isCCE(c) {
+		for _, d := range aci.Dangers(c.SecurityPolicy) {
+			warn(FieldHostData, "SECURITY POLICY: %s", d)
+		}
+	}
 	if c != nil && c.Debug {
 		warn(FieldDebug, "DEBUG: the host can read and write this enclave's memory")
 	}
-	if c != nil && c.Migration {
+	if c != nil && (c.Migration || c.TDX != nil && Bits(c.TDX.Attributes)&tdxMigratable != 0) {
 		warn(FieldMigration, "MIGRATION: an agent may take this enclave, and read it")
 	}
 	if p == nil {
@@ -50,6 +63,12 @@ func Warnings(c *attestation.Claims, p *TrustPolicy) []Warning {
 		warn(FieldArgon2id, "minimum_argon2id of %s is below %s", a.Want, least)
 	}
 	return out
+}
+
+// isCCE reports whether the security policy is one of Azure Container Instances: other
+// platforms put other texts there, such as initdata.
+func isCCE(c *attestation.Claims) bool {
+	return len(c.SecurityPolicy) > 0 && (c.UVM != nil || bytes.Contains(c.SecurityPolicy, []byte("package policy")))
 }
 
 type waiver struct {
@@ -66,8 +85,30 @@ func (p *TrustPolicy) waived() []waiver {
 		}
 	}
 	add(FieldExpires, "", p.Expires.Waived)
-	for _, q := range p.Products {
-		add(FieldTCB, " of "+q.Name, q.MinimumTCB.Waived)
+	add(FieldRuntimeData, "", p.RuntimeData.Waived)
+	add(FieldRevocation, "", p.Revocation.Waived)
+	if s := p.SNP; s != nil {
+		for _, q := range s.Products {
+			add(FieldTCB, " of "+q.Name, q.MinimumTCB.Waived)
+		}
+		add(FieldMigration, "", s.Migration.Waived)
+	}
+	if i := p.Intel; i != nil {
+		add(FieldTCBStatus, "", i.TCBStatus.Waived)
+	}
+	if t := p.TDX; t != nil {
+		add(FieldMRSEAM, "", t.MRSEAM.Waived)
+		add(FieldMRSignerSEAM, "", t.MRSignerSEAM.Waived)
+		add(FieldMROwner, "", t.MROwner.Waived)
+		add(FieldMROwnerConfig, "", t.MROwnerConfig.Waived)
+		add(FieldTDXAttributes, "", t.Attributes.Waived)
+		add(FieldXFAM, "", t.XFAM.Waived)
+		add(FieldTEETCBSVN, "", t.MinimumTEETCBSVN.Waived)
+	}
+	if s := p.SGX; s != nil {
+		add(FieldSGXAttributes, "", s.Attributes.Waived)
+		add(FieldXFRM, "", s.XFRM.Waived)
+		add(FieldMiscSelect, "", s.MiscSelect.Waived)
 	}
 	for _, r := range p.Releases {
 		of := ""
@@ -75,12 +116,14 @@ func (p *TrustPolicy) waived() []waiver {
 			of = " of " + r.Name
 		}
 		add(FieldMeasurement, of, r.Measurement.Waived)
+		for i, m := range r.RTMRs {
+			add(fieldRTMR[i], of, m.Waived)
+		}
 		add(FieldConfig, of, r.Configuration.Waived)
 		add(FieldHostData, of, r.HostData.Waived)
 	}
 	add(FieldLedgerID, "", p.Ledger.ID.Waived)
 	add(FieldDebug, "", p.Debug.Waived)
-	add(FieldMigration, "", p.Migration.Waived)
 	add(FieldArgon2id, "", p.MinimumArgon2id.Waived)
 	return out
 }

@@ -1,3 +1,5 @@
+//go:build !sgx
+
 package main
 
 import (

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/attestation/simtee"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/runtime"
 	"github.com/passclave/passclave/enclave/secret"
@@ -55,21 +54,22 @@ func main() {
 }
 
 func run(ctx context.Context, log *slog.Logger, listen, config, tee string) error {
-	if tee == "" {
-		return errors.New("no TEE: this version needs -simtee")
+	maker, err := hardware(tee)
+	if err != nil {
+		return err
 	}
-	// The simulated TEE measures /proc/PID/exe, which the kernel hides, for a process
-	// that is not dumpable, from everybody but root.
-	if err := secret.Harden(os.Geteuid() != 0); err != nil {
+	if err := harden(); err != nil {
+		return err
+	}
+	if config, err = configurationFile(config); err != nil {
 		return err
 	}
 	file, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
-	hardware := simtee.NewClient(tee)
 	evidence := func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-		return hardware.Evidence(ctx, runtimeData, file)
+		return attestation.Make(ctx, maker, runtimeData, file, time.Now())
 	}
 	r, err := runtime.New(runtime.Options{Configuration: file, Evidence: evidence, Log: log})
 	if err != nil {
@@ -89,7 +89,9 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 	if left := unconfined(kernelsLandlock()); left != "" {
 		log.Warn("the file system is not taken away", "left", left, "landlock", kernelsLandlock(), "wanted", landlockVersion)
 	}
-	log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
+	if warning != "" {
+		log.Warn(warning, "erases", secret.Erases)
+	}
 	fmt.Println("ready", listen)
 
 	go unseal(ctx, log, r, &keyrelease.Client{

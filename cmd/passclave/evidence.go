@@ -1,19 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/ledger"
-	"github.com/passclave/passclave/policy"
+	"github.com/passclave/passclave/attestation/aci"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -51,123 +51,76 @@ func fetchEvidence(ctx context.Context, service string) (bundle, nonce []byte, e
 	return a.Evidence, nonce, nil
 }
 
-// line is one check of verify: of the evidence itself, or of the trust policy.
-type line struct {
-	Of       string `json:"of"`   // partEvidence or partPolicy
-	Name     string `json:"name"` // unique within its part
-	Expected string `json:"expected,omitempty"`
-	Actual   string `json:"actual,omitempty"`
-	Verdict  string `json:"verdict"` // "accepted", "refused", "waived", "not checked"
-	Remedy   string `json:"remedy,omitempty"`
+// Where evidence comes from.
+const (
+	sourceService = "service" // asked over a fresh nonce
+	sourceBundle  = "bundle"  // a file that `evidence save` wrote
+	sourceFolder  = "folder"  // in ACI's layout
+)
+
+// evidence is a bundle that somebody gave us. Nothing in it is believed.
+type evidence struct {
+	source  string
+	name    string // URL or path
+	encoded []byte // nil of a folder
+	nonce   []byte // that the service was asked with; nil of saved evidence
+	bundle  *attestation.Bundle
+	problem error // why there is no bundle in encoded
 }
 
-// Parts of verify: is it genuine and an answer to our question; does the policy accept it.
-const (
-	partEvidence = "evidence"
-	partPolicy   = "policy"
-)
-
-// Verdicts of verify as a whole.
-const (
-	verdictAccepted   = "accepted"
-	verdictRefused    = "refused by the policy"
-	verdictNotGenuine = "not genuine"
-)
-
-// checkNonce is a check of this command: the evidence was made for its question.
-const checkNonce = "nonce"
-
-const (
-	genuineRemedy = "What answers cannot prove what it is. Do not use it; ask the operator, on another way than this service."
-	nonceRemedy   = "The evidence is an old one, or was made for somebody else. Try again; if it stays so, somebody stands between."
-)
-
-// judged is evidence with every check of it.
-type judged struct {
-	verdict string
-	lines   []line
-	claims  *attestation.Claims // nil: not genuine
-}
-
-// judge makes every check: first that the evidence is genuine, then that it was made
-// for nonce (nil: not asked), then each field of the trust policy.
-func judge(encoded, nonce []byte, p *policy.TrustPolicy, now time.Time) *judged {
-	j := &judged{verdict: verdictNotGenuine}
-	b, err := attestation.ParseBundle(encoded)
-	if err == nil {
-		j.claims, err = attestation.Genuine(b, p.Roots(), now)
+// genuine verifies the evidence. Saved evidence without runtime data is verified as
+// far as it goes: its hardware. A service has to bind what it was asked.
+func (e *evidence) genuine(roots attestation.Roots, now time.Time) (*attestation.Claims, error) {
+	if e.source != sourceService && len(e.bundle.RuntimeData) == 0 {
+		return attestation.Hardware(e.bundle, roots, now)
 	}
-	var failed *attestation.Error
-	if errors.As(err, &failed) {
-		j.genuine(failed)
-		return j
+	return attestation.Genuine(e.bundle, roots, now)
+}
+
+// loadEvidence gets evidence from a service (a URL), a file or a folder. An error
+// says nothing about the evidence: it could not be had.
+func (a *app) loadEvidence(ctx context.Context, from string) (*evidence, error) {
+	if strings.Contains(from, "://") {
+		a.working("asking for evidence")
+		encoded, nonce, err := fetchEvidence(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		return parseEvidence(sourceService, from, encoded, nonce), nil
+	}
+	info, err := os.Stat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; a service is named by its URL, such as http://127.0.0.1:8780", err)
 	}
 	if err != nil {
-		j.lines = append(j.lines, line{Of: partEvidence, Name: string(attestation.CheckBundle), Actual: err.Error(), Verdict: string(policy.Refused), Remedy: genuineRemedy})
-		return j
+		return nil, err
 	}
-	j.genuine(nil)
-	if nonce != nil {
-		l := line{Of: partEvidence, Name: checkNonce, Expected: short(nonce), Actual: short(j.claims.RuntimeData.Nonce), Verdict: string(policy.Accepted)}
-		if !bytes.Equal(j.claims.RuntimeData.Nonce, nonce) {
-			l.Verdict, l.Remedy = string(policy.Refused), nonceRemedy
-			j.lines = append(j.lines, l)
-			return j
+	if info.IsDir() {
+		b, err := aci.ReadFolder(os.DirFS(from))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", from, err)
 		}
-		j.lines = append(j.lines, l)
+		return &evidence{source: sourceFolder, name: from, bundle: b}, nil
 	}
-	j.verdict = verdictAccepted
-	for _, f := range policy.Explain(j.claims, p, attestation.PurposeClient, now) {
-		if f.Verdict == policy.Refused {
-			j.verdict = verdictRefused
-		}
-		j.lines = append(j.lines, line{partPolicy, string(f.Field), f.Expected, f.Actual, string(f.Verdict), f.Remedy})
+	encoded, err := readBundle(from)
+	if err != nil {
+		return nil, err
 	}
-	return j
+	return parseEvidence(sourceBundle, from, encoded, nil), nil
 }
 
-// genuine lists the checks of the evidence itself: up to failed, or all.
-func (j *judged) genuine(failed *attestation.Error) {
-	verdict := string(policy.Accepted)
-	for _, c := range attestation.Checks() {
-		switch {
-		case failed != nil && c == failed.Check:
-			actual := failed.Actual
-			if failed.Expected == "" && failed.Actual == "" {
-				actual = failed.Error()
-			}
-			j.lines = append(j.lines, line{partEvidence, string(c), failed.Expected, actual, string(policy.Refused), genuineRemedy})
-			verdict = "not checked"
-		default:
-			j.lines = append(j.lines, line{Of: partEvidence, Name: string(c), Verdict: verdict})
-		}
-	}
+func parseEvidence(source, name string, encoded, nonce []byte) *evidence {
+	e := &evidence{source: source, name: name, encoded: encoded, nonce: nonce}
+	e.bundle, e.problem = attestation.ParseBundle(encoded)
+	return e
 }
 
-func short(b []byte) string {
-	if len(b) > 8 {
-		return fmt.Sprintf("%x…", b[:8])
+// readBundle reads a file, but no more than a bundle can have.
+func readBundle(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Sprintf("%x", b)
-}
-
-// exit returns the exit code of the verdict.
-func (j *judged) exit() int {
-	switch j.verdict {
-	case verdictAccepted:
-		return exitDone
-	case verdictRefused:
-		return exitPolicy
-	}
-	return exitEvidence
-}
-
-// ledgerVerifier returns the verifier of the ledger that accepted evidence names.
-func (j *judged) ledgerVerifier() (*ledger.Verifier, error) {
-	l := j.claims.RuntimeData.Ledger
-	signers := make([]ledger.Signer, len(l.Signers))
-	for i, s := range l.Signers {
-		signers[i] = ledger.Signer{Public: []byte(s.Public), Signature: s.Signature}
-	}
-	return ledger.NewVerifier(l.ID, signers)
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, attestation.MaxBundle+1))
 }

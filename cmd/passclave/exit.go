@@ -26,6 +26,7 @@ const (
 	exitAlarm     = 7
 	exitUsage     = 8
 	exitCodeWrong = 9
+	exitWeak      = 10
 	exitSignal    = 128 // and the signal's number, as shells have it
 )
 
@@ -40,6 +41,7 @@ const exitHelp = `Exit codes:
   7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole
   8  wrong use of the command line
   9  the local code does not open the software UV key (nothing was sent)
+  10 policy lint: warnings; policy diff: the second policy accepts something that the first refuses
   130, 143  stopped by Ctrl-C, by SIGTERM
 `
 

@@ -104,7 +104,7 @@ func (a *app) fsck(c *cobra.Command, folder, policyFile string) (*checked, error
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", policyFile, err)
 	}
-	j := judge(evidence, nil, p, time.Now())
+	j := judge(parseEvidence(sourceService, "the database", evidence, nil), p, p.Roots(), time.Now())
 	switch j.verdict {
 	case verdictNotGenuine:
 		return nil, wire.Errorf(wire.CodeEvidence, "the evidence in the database")

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/passclave/passclave/attestation/attestationtest"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 	"github.com/passclave/passclave/policy"
@@ -32,7 +36,10 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PASSCLAVE_HOME", filepath.Join(e.WorkDir, "profiles"))
-			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir))
+			e.Setenv("SERVICE", service(t, honest))
+			e.Setenv("REPLAYING", service(t, func([]byte) []byte { return make([]byte, 32) }))
+			e.Setenv("ROOT", attestationtest.Roots(attestationtest.NewMachine(t)).Simulation[0].String())
+			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir), writeEvidence(t, e.WorkDir))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})
@@ -49,6 +56,30 @@ func writePolicies(dir string) error {
 		os.WriteFile(filepath.Join(dir, "policy.json"), p.Encode(), 0o600),
 		os.WriteFile(filepath.Join(dir, "weaker.json"), weaker, 0o600))
 }
+
+// writeEvidence writes strict.json, which accepts the evidence of $SERVICE; debug.cbor,
+// saved evidence of an enclave that the host can read; and the folder aci, with what
+// Azure Container Instances would give: genuine, of that simulation.
+func writeEvidence(t *testing.T, dir string) error {
+	configuration := attestationtest.Configuration(t)
+	debug := attestationtest.Bundle(t, attestationtest.ClientData(t, configuration), configuration, attestationtest.Debug())
+	policyText := []byte("package policy\n\napi_version := \"0.10.0\"\n\nexec_in_container := {\"allowed\": true}\n")
+	hash := sha256.Sum256(policyText)
+	b := attestationtest.BundleOver(t, []byte("of somebody else"), configuration, attestationtest.HostData(hash[:]))
+	tcb := binary.LittleEndian.Uint64(b.Report[0x180:])
+	folder := filepath.Join(dir, "aci")
+	write := func(name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o600) }
+	return errors.Join(
+		os.Mkdir(folder, 0o700),
+		write("strict.json", strict(t).Encode()),
+		write("debug.cbor", debug.Encode()),
+		write("aci/report.bin", b.Report),
+		write("aci/host-amd-cert-base64", encode(attestationtest.HostAMD(t, b.Certificates, tcb))),
+		write("aci/security-policy-base64", encode(policyText)),
+	)
+}
+
+func encode(data []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(data)) }
 
 // writeKeys writes keys/keys.json: the broker's file with one key.
 func writeKeys(dir string) error {

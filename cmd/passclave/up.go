@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/development/shell"
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/policy"
@@ -32,6 +33,7 @@ type addresses struct {
 	Simulation bool     `json:"simulation"`
 	State      string   `json:"state"`
 	Founded    bool     `json:"founded"`
+	Platform   string   `json:"platform"`
 	Service    string   `json:"service"`
 	Issuer     string   `json:"issuer"`
 	Broker     string   `json:"broker"`
@@ -44,7 +46,7 @@ type addresses struct {
 const readyWithin = 30 * time.Second
 
 func (a *app) upCommand() *cobra.Command {
-	var state, listen string
+	var state, listen, platform string
 	c := &cobra.Command{
 		Use:        "up",
 		SuggestFor: []string{"run", "start", "serve"},
@@ -54,26 +56,31 @@ a development issuer that lets anyone log in as anyone, and a demo relying party
 and starts again what ends. Ctrl-C stops all.
 
 Everything is kept in one folder; the next start goes on where this one ends, also after a
-rebuild. A folder whose database has lost its key-encryption key is refused.
+rebuild. What is simulated (--platform) is decided by the first start. A folder whose database
+has lost its key-encryption key is refused.
 
 Simulation proves nothing about hardware: whoever is root on this machine, or can read the state
 folder, can read all. It is for trying, developing and testing.`,
 		Example: `  passclave up
-  passclave up --state /tmp/try --listen 127.0.0.1:9000`,
+  passclave up --state /tmp/try --listen 127.0.0.1:9000
+  passclave up --state /tmp/tdx --platform tdx`,
 		Args: args(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), state, listen) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.up(c.Context(), state, listen, attestation.Platform(platform))
+		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
+	c.Flags().StringVar(&platform, "platform", "", "what the first start simulates: sev-snp, tdx or sgx, a `name` (default sev-snp)")
 	return c
 }
 
-func (a *app) up(ctx context.Context, state, listen string) error {
+func (a *app) up(ctx context.Context, state, listen string, platform attestation.Platform) error {
 	bin, err := binFolder()
 	if err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Log: a.stderr, Color: a.terminal})
+	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Founding: stack.Founding{Platform: platform}, Log: a.stderr, Color: a.terminal})
 	if ctx.Err() != nil {
 		if s != nil {
 			s.Stop()
@@ -99,7 +106,7 @@ func (a *app) up(ctx context.Context, state, listen string) error {
 		return err
 	}
 	out := addresses{
-		Simulation: true, State: s.Dir, Founded: s.Founded, Service: s.URL, Issuer: s.IssuerURL,
+		Simulation: true, State: s.Dir, Founded: s.Founded, Platform: string(s.Platform), Service: s.URL, Issuer: s.IssuerURL,
 		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile, Warnings: waived,
 	}
 	if err := a.print(out, func(w io.Writer) { printAddresses(w, out) }); err != nil {
@@ -169,7 +176,7 @@ func printAddresses(w io.Writer, s addresses) {
 		began, steps = "was founded", firstSteps
 	}
 	fmt.Fprintf(w, `
-Passclave runs in SIMULATION: it proves nothing about hardware, and protects from nobody with root here.
+Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protects from nobody with root here.
 
   service        %s
   issuer         %s   (development: anyone logs in as anyone)
@@ -177,7 +184,7 @@ Passclave runs in SIMULATION: it proves nothing about hardware, and protects fro
   relying party  %s
   state          %s   (%s)
   trust policy   %s
-`, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, s.Policy)
+`, s.Platform, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, s.Policy)
 	for _, text := range s.Warnings {
 		fmt.Fprintf(w, "                 ! %s\n", text)
 	}

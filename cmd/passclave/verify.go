@@ -10,14 +10,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/policy"
 )
 
 // verification is the JSON of verify. "could not tell" is an error instead.
 type verification struct {
-	Service    string   `json:"service"`
+	Service    string   `json:"service"` // URL or path
+	Source     string   `json:"source"`  // sourceService, sourceBundle, sourceFolder
+	Platform   string   `json:"platform,omitempty"`
 	Verdict    string   `json:"verdict"`
 	Simulation bool     `json:"simulation"`
+	Fresh      bool     `json:"fresh"` // made for this command's question
 	Warnings   []string `json:"warnings"`
 	Findings   []line   `json:"findings"`
 }
@@ -25,23 +29,35 @@ type verification struct {
 func (a *app) verifyCommand() *cobra.Command {
 	var policyFile string
 	c := &cobra.Command{
-		Use:   "verify [URL --policy FILE]",
+		Use:   "verify [URL | FILE | FOLDER] [--policy FILE]",
 		Short: "Is the service what it should be? Every check, one a line",
-		Long: `Asks the service for fresh evidence and makes every check on this machine: first whether the
-evidence is genuine, then what the trust policy says of each field. Without arguments it takes
-service and pinned policy of the profile.
+		Long: `Makes every check on this machine: first whether the evidence is genuine, then what the trust
+policy says of each field; where a check fails, what that means and what to do.
+
+  URL     a running service: it is asked for fresh evidence
+  FILE    a bundle that "passclave evidence save" wrote: nothing else is asked. Saved evidence
+          answers no question, so it may be old
+  FOLDER  a folder in the layout of Azure Container Instances: report.bin (or report-base64,
+          report.hex), host-amd-cert-base64, reference-info-base64, security-policy-base64.
+          Evidence that binds no runtime data is accepted only where the policy waives
+          "runtime_data" by name
+
+Without arguments it takes service and pinned policy of the profile. Only for tokens of an
+attestation service something more is fetched: the keys of the services that the policy names.
 
 Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 could not tell.`,
 		Example: `  passclave verify --profile laptop
-  passclave verify http://127.0.0.1:8780 --policy state/policy.json --json`,
+  passclave verify http://127.0.0.1:8780 --policy state/policy.json --json
+  passclave verify evidence.cbor --policy policy.json
+  passclave verify ./security-context-abc --policy policy.json`,
 		Args: func(c *cobra.Command, given []string) error {
 			if len(given) > 1 {
-				return usagef("%s takes one URL", c.CommandPath())
+				return usagef("%s takes one URL, file or folder", c.CommandPath())
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, given []string) error {
-			service, trust, err := a.toVerify(c, given, policyFile)
+			from, trust, err := a.toVerify(c, given, policyFile)
 			if err != nil {
 				return err
 			}
@@ -49,18 +65,23 @@ Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 cou
 			if err != nil {
 				return fmt.Errorf("trust policy: %w", err)
 			}
-			a.working("asking for evidence")
-			bundle, nonce, err := fetchEvidence(c.Context(), service)
+			e, err := a.loadEvidence(c.Context(), from)
 			if err != nil {
 				return err
 			}
-			j := judge(bundle, nonce, p, time.Now())
-			out := verification{Service: service, Verdict: j.verdict, Warnings: []string{}, Findings: j.lines}
+			roots, err := rootsFor(c.Context(), e, p)
+			if err != nil {
+				return err
+			}
+			j := judge(e, p, roots, time.Now())
+			out := verification{Service: from, Source: e.source, Verdict: j.verdict, Fresh: e.nonce != nil && j.claims != nil && j.verdict != verdictNotGenuine,
+				Warnings: []string{}, Findings: j.lines}
+			if e.bundle != nil {
+				out.Platform = string(e.bundle.Platform)
+			}
 			if j.claims != nil {
 				out.Simulation = j.claims.Simulated
-				for _, w := range policy.Warnings(j.claims, p) {
-					out.Warnings = append(out.Warnings, w.String())
-				}
+				out.Warnings = append(out.Warnings, warnings(j.claims, p)...)
 			}
 			if err := a.print(out, func(w io.Writer) { printVerification(w, out) }); err != nil {
 				return err
@@ -71,6 +92,13 @@ Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 cou
 	}
 	c.Flags().StringVar(&policyFile, "policy", "", "trust policy `file` (default: the one pinned in the profile)")
 	return c
+}
+
+func warnings(c *attestation.Claims, p *policy.TrustPolicy) (out []string) {
+	for _, w := range policy.Warnings(c, p) {
+		out = append(out, w.String())
+	}
+	return out
 }
 
 // toVerify returns the service and the policy: those of the arguments, else of the profile.
@@ -129,6 +157,8 @@ func shown(l line) string {
 		return fmt.Sprintf("expected %s, found %s", firstOf(expected, "(nothing)"), firstOf(actual, "(nothing)"))
 	case actual == "":
 		return ""
+	case l.Verdict == string(policy.Accepted) && expected != "" && expected != actual:
+		return fmt.Sprintf("%s (expected: %s)", actual, expected)
 	case l.Verdict == string(policy.Waived):
 		return fmt.Sprintf("%s (%s)", actual, expected)
 	}
