@@ -59,6 +59,6 @@ func tdxRows() ([]*result, error) {
 	}
 	return []*result{
 		newResult("verify-tdx", median(whole)).floor(median(floor)).allocations(float64(mallocs(func() { err = errors.Join(err, first()) }))),
-		newResult("verify-tdx-again", median(remembered)).floor(median(floor)),
+		newResult("verify-tdx-known", median(remembered)).floor(median(floor)),
 	}, err
 }
