@@ -27,7 +27,7 @@ func mainCode() int {
 }
 
 // untilSignal returns a context that ends, with an [interruption] as its cause, at the
-// first Ctrl-C or SIGTERM. The next one ends the process as if nobody listened.
+// first Ctrl-C or SIGTERM. Later ones change nothing: what runs is stopped in order.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	came := make(chan os.Signal, 1)
@@ -35,7 +35,6 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 	go func() {
 		select {
 		case s := <-came:
-			signal.Stop(came)
 			cancel(&interruption{s.(syscall.Signal)})
 		case <-ctx.Done():
 		}

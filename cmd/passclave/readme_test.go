@@ -79,6 +79,13 @@ func TestREADMECommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace := strings.NewReplacer("http://127.0.0.1:8780", s.URL, "http://localhost:8783", s.RPURL)
+	run := func(input string, typed ...string) ([]byte, error) {
+		cmd := exec.Command(filepath.Join(dir, typed[0]), typed[1:]...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "PASSCLAVE_HOME="+filepath.Join(dir, "profiles"))
+		cmd.Stdin = strings.NewReader(input)
+		return cmd.CombinedOutput()
+	}
 	ran := 0
 	for _, block := range blocks(t) {
 		for _, line := range block {
@@ -87,14 +94,34 @@ func TestREADMECommands(t *testing.T) {
 			}
 			ran++
 			typed := strings.Fields(replace.Replace(line))
-			cmd := exec.Command(filepath.Join(dir, typed[0]), append(typed[1:], answers(typed)...)...)
-			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "PASSCLAVE_HOME="+filepath.Join(dir, "profiles"))
-			cmd.Stdin = strings.NewReader(given(typed))
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if strings.Contains(line, "device revoke phone") {
+				// The phone is young: it is refused at once, without a login that cannot help.
+				out, err := run("local code\n", "bin/passclave", "device", "revoke", "laptop", "--profile", "phone", "--code-fd", "0", "--yes")
+				if err == nil || !strings.Contains(string(out), "(young)") || strings.Contains(string(out), "Log in") {
+					t.Errorf("a young device revokes: %v: %s", err, out)
+				}
+			}
+			if out, err := run(given(typed), append(typed, answers(typed)...)...); err != nil {
 				t.Fatalf("%s: %v: %s", line, err, out)
 			}
 		}
+	}
+	// What completion knows, and what a revoked device says.
+	for command, want := range map[string]string{
+		"bin/passclave __complete --profile laptop device revoke ?":  "\tlaptop\n",
+		"bin/passclave __complete --profile laptop passkey delete ?": "\talice at localhost\n",
+		"bin/passclave status --profile phone":                       "no longer a member",
+	} {
+		typed := strings.Fields(command)
+		if typed[len(typed)-1] == "?" {
+			typed[len(typed)-1] = ""
+		}
+		if out, err := run("", typed...); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v: %s", command, err, out)
+		}
+	}
+	if out, err := run("", "bin/passclave", "passkey", "list", "--profile", "phone"); err != nil || !strings.Contains(string(out), "was revoked") {
+		t.Errorf("the list of a revoked device: %v: %s", err, out)
 	}
 	if ran < 8 {
 		t.Errorf("%d commands in the README", ran)

@@ -139,7 +139,7 @@ func waivedBy(file string) ([]string, error) {
 // firstSteps are what to type after a founding: the whole story. nextSteps are for a
 // service that goes on, whose people have their profiles already.
 const (
-	firstSteps = `(the PIN and the local codes are yours to choose):
+	firstSteps = ` (the PIN and the local codes are yours to choose):
 
   %[1]s enroll %[2]s --policy %[3]s --user alice --profile laptop
   %[1]s passkey create --rp %[4]s --user alice --profile laptop
@@ -154,7 +154,7 @@ const (
   %[1]s history --profile laptop
   %[1]s verify --profile laptop
 `
-	nextSteps = `as a device that is in already (--profile is its name):
+	nextSteps = `, as a device that is in already (--profile is its name):
 
   %[1]s sync --profile laptop
   %[1]s passkey list --profile laptop
@@ -188,7 +188,7 @@ Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protec
 	for _, text := range s.Warnings {
 		fmt.Fprintf(w, "                 ! %s\n", text)
 	}
-	fmt.Fprintf(w, "\nType next, in another terminal, "+steps, shortest(os.Args[0]), s.Service, shell.Quote(s.Policy), s.RP)
+	fmt.Fprintf(w, "\nType next, in another terminal"+steps, shortest(os.Args[0]), s.Service, shell.Quote(s.Policy), s.RP)
 	fmt.Fprint(w, "\nCtrl-C stops everything; the state stays.\n\n")
 }
 

@@ -80,7 +80,9 @@ func Run(ctx context.Context, o Options) error {
 		s.step++
 		s.last = ""
 		fmt.Fprintf(o.Out, "\n%s\n   %s\n", s.bold(fmt.Sprintf("%2d. %s", s.step, x.name)), x.why)
-		if err := x.run(s, ctx); err != nil {
+		if err := x.run(s, ctx); ctx.Err() != nil {
+			return context.Cause(ctx) // whatever it did to the step
+		} else if err != nil {
 			return &StepError{s.step, x.name, err}
 		}
 	}
