@@ -2,7 +2,8 @@
 // for its host, gets the KEK from the key service by its evidence, and answers
 // sealed requests.
 //
-// It reads three flags and no environment variable: the environment belongs to
+// It reads its flags and, of the environment, nothing but where ACI's host has put the
+// security context, which it hands out and does not believe: the environment belongs to
 // the host, and it is cleared before anything else runs.
 package main
 
@@ -21,7 +22,6 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/attestation/simtee"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/runtime"
 	"github.com/passclave/passclave/enclave/secret"
@@ -30,36 +30,43 @@ import (
 )
 
 func main() {
+	aciEnv := environment(os.Getenv)
 	os.Clearenv()
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
-	tee := flag.String("simtee", "", "the simulated TEE: unix:PATH")
+	var t teeFlags
+	flag.StringVar(&t.simulated, "simtee", "", "the simulated TEE: unix:PATH")
+	flag.StringVar(&t.kind, "tee", "", "the interface to the hardware: auto, tsm, sev-guest, sev or agent")
+	flag.BoolVar(&t.collateral, "collateral", false, "staple revocation lists and Intel's collateral too, fetched from AMD and Intel")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, log, *listen, *config, *tee); err != nil {
+	if err := run(ctx, log, *listen, *config, t, aciEnv); err != nil {
 		log.Error("enclave stops", "reason", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, log *slog.Logger, listen, config, tee string) error {
-	if tee == "" {
-		return errors.New("no TEE: this version needs -simtee")
+func run(ctx context.Context, log *slog.Logger, listen, config string, flags teeFlags, aciEnv func(string) string) error {
+	if err := flags.check(); err != nil {
+		return err
 	}
 	// The simulated TEE measures /proc/PID/exe, which the kernel hides, for a process
 	// that is not dumpable, from everybody but root.
-	if err := secret.Harden(os.Geteuid() != 0); err != nil {
+	if err := secret.Harden(flags.simulated != "" && os.Geteuid() != 0); err != nil {
 		return err
 	}
 	file, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
-	hardware := simtee.NewClient(tee)
+	hardware, err := openTEE(ctx, log, flags, interfaces, os.DirFS("/"), aciEnv)
+	if err != nil {
+		return err
+	}
 	evidence := func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-		return hardware.Evidence(ctx, runtimeData, file)
+		return attestation.Make(ctx, hardware, runtimeData, file, time.Now())
 	}
 	r, err := runtime.New(runtime.Options{Configuration: file, Evidence: evidence, Log: log})
 	if err != nil {
@@ -73,10 +80,14 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 	if err != nil {
 		return err
 	}
-	if err := confine(); err != nil {
+	if err := confine(hardware.folders...); err != nil {
 		return err
 	}
-	log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
+	if flags.simulated != "" {
+		log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
+	} else {
+		log.Info("reports by", "interface", hardware.name, "security_context", hardware.context, "erases", secret.Erases)
+	}
 	fmt.Println("ready", listen)
 
 	go unseal(ctx, log, r, &keyrelease.Client{
