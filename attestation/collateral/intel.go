@@ -72,29 +72,26 @@ func (c *Completer) completeIntel(ctx context.Context, b *attestation.Bundle) er
 		}
 	}
 	for _, item := range items {
+		// With what was found before: a list may revoke the signer of another item.
+		bare.Collateral = list
 		found, err := c.intelCollateral(ctx, bare, b.Collateral, item)
 		if err != nil {
 			return err
 		}
 		list = append(list, *found)
 	}
-	// Together once more: one list may revoke the signer of another item.
-	whole := *bare
-	whole.Collateral = list
-	if _, err := c.hardware(&whole); err != nil {
-		return err
-	}
 	b.Collateral = list
 	return nil
 }
 
-func (c *Completer) intelCollateral(ctx context.Context, bare *attestation.Bundle, stapled []attestation.Collateral, item intelItem) (*attestation.Collateral, error) {
+// intelCollateral finds an item that holds together with the bundle's.
+func (c *Completer) intelCollateral(ctx context.Context, with *attestation.Bundle, stapled []attestation.Collateral, item intelItem) (*attestation.Collateral, error) {
 	good := func(x *attestation.Collateral) error {
 		if x.Name != item.name {
 			return ErrAnswer
 		}
-		candidate := *bare
-		candidate.Collateral = []attestation.Collateral{*x}
+		candidate := *with
+		candidate.Collateral = append(slices.Clone(with.Collateral), *x)
 		_, err := c.hardware(&candidate)
 		return err
 	}

@@ -95,8 +95,12 @@ func TestIntelRevocation(t *testing.T) {
 	}
 	// A list of another authority, and one that is too old, are not used.
 	p.bodies["/sgx/certification/v4/pckcrl?ca=platform&encoding=der"] = testdata.RootCrlBody
-	err := real2023(Options{Intel: []IntelSource{p.source()}, Revocation: true}).Complete(t.Context(), realQuote())
+	empty := Memory()
+	err := real2023(Options{Intel: []IntelSource{p.source()}, Revocation: true, Store: empty}).Complete(t.Context(), realQuote())
 	wantCheck(t, err, attestation.CheckRevocation)
+	if n := len(empty.(*memory).held); n != 0 {
+		t.Errorf("%d things stored", n)
+	}
 	late := quick(Options{Intel: []IntelSource{p.source()}, Revocation: true, Now: func() time.Time { return realTime.AddDate(1, 0, 0) }})
 	wantCheck(t, late.Complete(t.Context(), realQuote()), attestation.CheckRevocation)
 }
@@ -115,7 +119,7 @@ func TestIntelTCB(t *testing.T) {
 	if err != nil || !bytes.Equal(identity.Data, testdata.QeIdentityBody) || len(identity.Issuer) != 2 {
 		t.Fatalf("%+v, %v", identity, err)
 	}
-	// Stapled, it is not asked for.
+	// Stapled, it is not asked for. What holds no more is replaced, what nobody asked for stays.
 	if x, err := real2023(Options{}).intelCollateral(t.Context(), b, []attestation.Collateral{*identity}, items[1]); err != nil || x.Name != "qe-identity" {
 		t.Error(err)
 	}

@@ -24,7 +24,8 @@ const AgentAddress = "127.0.0.1:8006"
 // behind them. Ours are 64 arbitrary bytes, so it must know the parameter
 // encoding=base64: an older one takes the text of base64 for the data, which is too
 // long for it, and refuses. Agents that bind report data by a virtual TPM (Azure's
-// peer pods) cannot put it into the report: what they answer is [ErrAnswer].
+// peer pods) or through an SVSM's manifest do not put it into the report: what they
+// answer is [ErrAnswer].
 type Agent struct {
 	address string
 	http    *http.Client
