@@ -9,6 +9,10 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
+// WebRoots returns the roots of the web's certificates that are compiled in (Mozilla's),
+// whatever the machine and its environment say.
+func WebRoots() (*x509.CertPool, error) { return pool("") }
+
 // pool returns the certificates of a PEM text or, where it is empty, the roots
 // compiled in (Mozilla's). A block that is not a certificate and text after the
 // last one are errors, so that a mistyped file does not end as a shorter list.

@@ -18,7 +18,6 @@ import (
 // Sizes and places of SEV-SNP's messages (AMD 56860, MSG_REPORT_REQ and MSG_REPORT_RSP).
 const (
 	reportRequest = 96 // REPORT_DATA, VMPL, reserved
-	reportSize    = 1184
 	reportAt      = 32 // in the response: status, size, reserved
 )
 

@@ -10,6 +10,12 @@ import (
 // landlockVersion is that of the rules which confine asks for: Linux 6.10.
 const landlockVersion = 5
 
+// reporting is what configfs-tsm needs in its folder: to make and remove a folder for
+// each report, and to open the files that the kernel puts into it. os.WriteFile
+// truncates.
+const reporting = kernel.AccessFSMakeDir | kernel.AccessFSRemoveDir | kernel.AccessFSReadDir |
+	kernel.AccessFSReadFile | kernel.AccessFSWriteFile | kernel.AccessFSTruncate
+
 // kernelsLandlock is the version that the kernel has, 0 for none.
 func kernelsLandlock() int {
 	version, err := kernel.LandlockGetABIVersion()
@@ -33,9 +39,12 @@ func unconfined(version int) string {
 
 // confine takes the file system away, for good: what was to be read is read, and
 // what is to be reached is open or reached over sockets. Only the files that
-// resolving a name reads stay readable. A kernel without Landlock, or with an older
-// one, leaves more of it: [unconfined] says what.
-func confine() error {
-	return landlock.V5.BestEffort().RestrictPaths(
-		landlock.ROFiles("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf").IgnoreIfMissing())
+// resolving a name reads stay readable, and folders keep what making reports in them
+// needs. left says what a kernel without Landlock, or with an older one, leaves open.
+func confine(folders ...string) (left string, err error) {
+	rules := []landlock.Rule{landlock.ROFiles("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf").IgnoreIfMissing()}
+	if len(folders) > 0 {
+		rules = append(rules, landlock.PathAccess(reporting, folders...))
+	}
+	return unconfined(kernelsLandlock()), landlock.V5.BestEffort().RestrictPaths(rules...)
 }

@@ -34,6 +34,14 @@ func TestConfine(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// As configfs-tsm has them; the kernel fills a new folder, the test has one ready.
+	reports := filepath.Join(dir, "report", "ready")
+	if err := os.MkdirAll(reports, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(reports, "inblob"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	child := exec.Command(os.Args[0], "-test.run=^TestConfine$")
 	child.Env = append(os.Environ(), "PASSCLAVE_TEST_CONFINED="+dir)
 	if out, err := child.CombinedOutput(); err != nil {
@@ -56,19 +64,37 @@ func confined(t *testing.T, dir string) {
 	if _, err := os.ReadFile(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := confine(); err != nil {
+	reports := filepath.Join(dir, "report")
+	inblob := filepath.Join(reports, "ready", "inblob")
+	if _, err := confine(reports); err != nil {
 		t.Fatal(err)
 	}
 	for name, try := range map[string]func() error{
-		"read":   func() error { _, err := os.ReadFile(file); return err },
-		"write":  func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) },
-		"remove": func() error { return os.Remove(file) },
-		"list":   func() error { _, err := os.ReadDir("/"); return err },
-		"run":    func() error { return exec.Command("/bin/true").Run() },
+		"read":                        func() error { _, err := os.ReadFile(file); return err },
+		"write":                       func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) },
+		"remove":                      func() error { return os.Remove(file) },
+		"list":                        func() error { _, err := os.ReadDir("/"); return err },
+		"place a file beside reports": func() error { return os.WriteFile(filepath.Join(reports, "new"), nil, 0o600) },
+		"link a report":               func() error { return os.Symlink(file, filepath.Join(reports, "link")) },
+		"remove a report's file":      func() error { return os.Remove(inblob) },
+		"run":                         func() error { return exec.Command("/bin/true").Run() },
 	} {
 		if err := try(); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	entry, err := os.MkdirTemp(reports, "entry-")
+	if err == nil {
+		err = os.Remove(entry)
+	}
+	if err != nil {
+		t.Errorf("a report's folder: %v", err)
+	}
+	if err := os.WriteFile(inblob, []byte("data"), 0o220); err != nil {
+		t.Errorf("a report's file: %v", err)
+	}
+	if data, err := os.ReadFile(inblob); err != nil || string(data) != "data" {
+		t.Errorf("a report's file: %q, %v", data, err)
 	}
 	if _, err := os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("names cannot be resolved: %v", err)

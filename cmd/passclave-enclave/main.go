@@ -2,8 +2,9 @@
 // for its host, gets the KEK from the key service by its evidence, and answers
 // sealed requests.
 //
-// It reads three flags and no environment variable: the environment belongs to
-// the host, and it is cleared before anything else runs.
+// It reads flags and, of the environment, only what ACI says about the guest's own
+// security context: the environment belongs to the host, and it is cleared before
+// anything else runs.
 package main
 
 import (
@@ -35,6 +36,7 @@ import (
 const ballast = 32 << 20
 
 func main() {
+	getenv := environment(os.Getenv)
 	os.Clearenv()
 	if !secret.Erases {
 		// Where a collection erases what held secrets, it stays frequent.
@@ -42,23 +44,35 @@ func main() {
 	}
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
-	tee := flag.String("simtee", "", "the simulated TEE: unix:PATH")
+	var t teeFlags
+	t.register()
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, log, *listen, *config, *tee); err != nil {
+	if err := run(ctx, log, *listen, *config, &t, getenv); err != nil {
 		log.Error("enclave stops", "reason", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, log *slog.Logger, listen, config, tee string) error {
-	maker, err := hardware(tee)
-	if err != nil {
+// simulation is the name of the TEE that is none.
+const simulation = "simulation"
+
+// tee makes reports, with all that goes with them.
+type tee struct {
+	attestation.Maker
+	name    string
+	context bool     // ACI's security context is stapled
+	folders []string // what the interface needs of the file system while it runs
+}
+
+func run(ctx context.Context, log *slog.Logger, listen, config string, flags *teeFlags, getenv func(string) string) error {
+	if err := flags.harden(); err != nil {
 		return err
 	}
-	if err := harden(); err != nil {
+	hardware, err := flags.open(ctx, log, getenv)
+	if err != nil {
 		return err
 	}
 	if config, err = configurationFile(config); err != nil {
@@ -69,7 +83,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 		return err
 	}
 	evidence := func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-		return attestation.Make(ctx, maker, runtimeData, file, time.Now())
+		return attestation.Make(ctx, hardware, runtimeData, file, time.Now())
 	}
 	r, err := runtime.New(runtime.Options{Configuration: file, Evidence: evidence, Log: log})
 	if err != nil {
@@ -83,14 +97,17 @@ func run(ctx context.Context, log *slog.Logger, listen, config, tee string) erro
 	if err != nil {
 		return err
 	}
-	if err := confine(); err != nil {
+	left, err := confine(hardware.folders...)
+	if err != nil {
 		return err
 	}
-	if left := unconfined(kernelsLandlock()); left != "" {
-		log.Warn("the file system is not taken away", "left", left, "landlock", kernelsLandlock(), "wanted", landlockVersion)
+	if left != "" {
+		log.Warn("the file system is not taken away", "left", left)
 	}
-	if warning != "" {
-		log.Warn(warning, "erases", secret.Erases)
+	if hardware.name == simulation {
+		log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
+	} else {
+		log.Info("reports by", "interface", hardware.name, "security_context", hardware.context, "erases", secret.Erases)
 	}
 	fmt.Println("ready", listen)
 

@@ -3,28 +3,182 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
 	"os"
+	"time"
+
+	"github.com/google/go-configfs-tsm/configfs/configfsi"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/aci"
+	"github.com/passclave/passclave/attestation/collateral"
+	"github.com/passclave/passclave/attestation/guest"
 	"github.com/passclave/passclave/attestation/simtee"
 	"github.com/passclave/passclave/enclave/secret"
+	"github.com/passclave/passclave/keyrelease"
 )
 
-// warning is what the log says at each start.
-const warning = "SIMULATION: no hardware protects this process"
+// teeFlags say who makes reports: the simulation or, by one of its interfaces, hardware.
+type teeFlags struct {
+	simulated, kind string
+	collateral      bool
+}
 
-// hardware returns the TEE that this process runs in: the simulated one at an address.
-func hardware(address string) (attestation.Maker, error) {
-	if address == "" {
-		return nil, errors.New("no TEE: this version needs -simtee")
-	}
-	return simtee.NewClient(address), nil
+func (f *teeFlags) register() {
+	flag.StringVar(&f.simulated, "simtee", "", "the simulated TEE: unix:PATH")
+	flag.StringVar(&f.kind, "tee", "", "the interface to the hardware: auto, tsm, sev-guest, sev or agent")
+	flag.BoolVar(&f.collateral, "collateral", false, "staple revocation lists and Intel's collateral too, fetched from AMD and Intel")
 }
 
 // harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
 // the kernel hides, for a process that is not dumpable, from everybody but root.
-func harden() error { return secret.Harden(os.Geteuid() != 0) }
+func (f *teeFlags) harden() error { return secret.Harden(f.simulated != "" && os.Geteuid() != 0) }
+
+// open opens the TEE that the flags name; getenv is the environment as it was at the start.
+func (f *teeFlags) open(ctx context.Context, log *slog.Logger, getenv func(string) string) (*tee, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return openTEE(ctx, log, *f, interfaces, os.DirFS("/"), getenv)
+}
 
 // configurationFile returns the measured configuration's file: the one that was named.
 func configurationFile(named string) (string, error) { return named, nil }
+
+func (f teeFlags) check() error {
+	switch {
+	case f.simulated == "" && f.kind == "":
+		return errors.New("no TEE: -tee names the hardware's interface, -simtee the simulation's socket")
+	case f.simulated != "" && (f.kind != "" || f.collateral):
+		return errors.New("-simtee is for the simulation alone: leave -tee and -collateral out")
+	}
+	return nil
+}
+
+// reportInterface is one way to the hardware.
+type reportInterface struct {
+	name    string
+	open    func(context.Context) (attestation.Maker, error)
+	folders []string
+}
+
+// interfaces are all of them, in the order in which auto looks for them: the newest
+// first, the one that others answer for last.
+var interfaces = []reportInterface{
+	{"tsm", func(context.Context) (attestation.Maker, error) { return maker(guest.NewTSM()) }, []string{configfsi.TsmPrefix + "/report"}},
+	{"sev-guest", func(context.Context) (attestation.Maker, error) { return maker(guest.NewSEVGuest()) }, nil},
+	{"sev", func(context.Context) (attestation.Maker, error) { return maker(guest.NewSEV()) }, nil},
+	{"agent", func(ctx context.Context) (attestation.Maker, error) {
+		a, err := guest.NewAgent(guest.AgentAddress)
+		if err != nil {
+			return nil, err
+		}
+		return a, a.Probe(ctx)
+	}, nil},
+}
+
+// maker keeps a nil pointer from becoming a maker.
+func maker[M attestation.Maker](m M, err error) (attestation.Maker, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// choose opens the interface of a name, or the first that the machine has. It never
+// falls back to the simulation.
+func choose(ctx context.Context, kind string, list []reportInterface) (*tee, error) {
+	errs := []error{fmt.Errorf("-tee %s: no interface to a TEE", kind)}
+	for _, i := range list {
+		if kind != "auto" && kind != i.name {
+			continue
+		}
+		m, err := i.open(ctx)
+		if err == nil {
+			return &tee{Maker: m, name: i.name, folders: i.folders}, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", i.name, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// openTEE opens what the flags say. Hardware's reports get what the host of ACI gives
+// with them, and the certificates that are missing or do not fit from AMD, on ACI from
+// Azure's cache first.
+func openTEE(ctx context.Context, log *slog.Logger, f teeFlags, list []reportInterface, root fs.FS, getenv func(string) string) (*tee, error) {
+	if f.simulated != "" {
+		return &tee{Maker: simtee.NewClient(f.simulated), name: simulation}, nil
+	}
+	t, err := choose(ctx, f.kind, list)
+	if err != nil {
+		return nil, err
+	}
+	sources := []collateral.Source{collateral.AMD(collateral.AMDBase)}
+	switch c, err := aci.Running(root, getenv); {
+	case err == nil:
+		t.Maker, t.context = &stapled{t.Maker, c}, true
+		sources = append([]collateral.Source{collateral.Azure(collateral.AzureBase)}, sources...)
+	case !errors.Is(err, aci.ErrNone):
+		return nil, fmt.Errorf("security context: %w", err)
+	}
+	client, err := webClient()
+	if err != nil {
+		return nil, err
+	}
+	t.Maker = &collateral.Maker{TEE: t.Maker, Completer: collateral.New(collateral.Options{
+		HTTP: client, Sources: sources, Intel: []collateral.IntelSource{collateral.Intel()}, Log: log,
+		Store:      collateral.Memory(), // the file system is taken away
+		Revocation: f.collateral, TCB: f.collateral,
+	})}
+	return t, nil
+}
+
+// stapled adds ACI's security context to a report.
+type stapled struct {
+	attestation.Maker
+	context *aci.Context
+}
+
+func (s *stapled) Make(ctx context.Context, reportData [64]byte) (*attestation.Bundle, error) {
+	b, err := s.Maker.Make(ctx, reportData)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.context.HostAMD) > 0 {
+		// The host's own are with their TCB; two chains would be one too many to keep right.
+		b.Certificates = nil
+	}
+	s.context.Complete(b)
+	return b, nil
+}
+
+// environment keeps what ACI's host says before the environment is cleared.
+func environment(getenv func(string) string) func(string) string {
+	kept := map[string]string{}
+	for _, name := range []string{aci.EnvFolder, aci.EnvPolicy, aci.EnvReferenceInfo, aci.EnvHostAMD} {
+		kept[name] = getenv(name)
+	}
+	return func(name string) string { return kept[name] }
+}
+
+// webClient trusts the roots that are compiled in.
+func webClient() (*http.Client, error) {
+	roots, err := keyrelease.WebRoots()
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{
+		Timeout: 15 * time.Second,
+		Transport: &http.Transport{
+			Proxy: nil, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute,
+		},
+	}, nil
+}

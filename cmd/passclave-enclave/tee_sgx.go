@@ -3,30 +3,34 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 
-	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/sgx"
 )
-
-// warning is what the log says at each start; empty: nothing.
-const warning = ""
 
 // embedded is where enclave.json puts the measured configuration.
 const embedded = "/passclave/configuration.json"
 
-// hardware returns the SGX enclave that this process runs in. This build believes no
-// other TEE: the arguments are the host's.
-func hardware(address string) (attestation.Maker, error) {
-	if address != "" {
-		return nil, errors.New("this build runs in SGX: it takes no -simtee")
-	}
-	return sgx.Maker{}, nil
-}
+// teeFlags are none: this build believes the enclave that it runs in and no other TEE,
+// and the arguments are the host's.
+type teeFlags struct{}
+
+func (*teeFlags) register() {}
 
 // harden does nothing: the processor closes an enclave for others, and the kernel, whose
 // word it would be, is the host's.
-func harden() error { return nil }
+func (*teeFlags) harden() error { return nil }
+
+func (*teeFlags) open(context.Context, *slog.Logger, func(string) string) (*tee, error) {
+	return &tee{Maker: sgx.Maker{}, name: "sgx"}, nil
+}
+
+// environment keeps nothing: it is the host's.
+func environment(func(string) string) func(string) string {
+	return func(string) string { return "" }
+}
 
 // configurationFile returns the file that MRENCLAVE measures, and refuses another: the
 // arguments are the host's.

@@ -1,0 +1,61 @@
+package collateral
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Why a source gave nothing. Errors of [Completer.Complete] also match the
+// [attestation.Error] of each candidate that was refused.
+var (
+	ErrStatus   = errors.New("it answers with an error")
+	ErrAnswer   = errors.New("its answer is not what it should be")
+	ErrTooLarge = errors.New("its answer is too large")
+	ErrRedirect = errors.New("it redirects to another host")
+	ErrNoSource = errors.New("no source for it is configured") // nothing was asked
+	ErrUnknown  = errors.New("nothing can be asked for it")    // a masked chip, an unknown processor, a VLEK without its certificate
+)
+
+// Error is what one source did instead of giving what it was asked for. It names no
+// address and quotes no body: they may come from a stranger.
+type Error struct {
+	Source    string // its name, as the constructor of the source gives it
+	Status    int    // HTTP status; 0: no answer
+	RequestID string // by which the source's operator finds the request; often empty
+	Attempts  int
+
+	cause error
+}
+
+func (e *Error) Error() string {
+	s := e.Source
+	if e.Status != 0 {
+		s += fmt.Sprintf(": status %d", e.Status)
+	}
+	if e.RequestID != "" {
+		s += ", request " + strconv.Quote(e.RequestID)
+	}
+	if e.Attempts > 1 {
+		s += fmt.Sprintf(", %d attempts", e.Attempts)
+	}
+	return s + ": " + e.cause.Error()
+}
+
+func (e *Error) Unwrap() error { return e.cause }
+
+// requestIDs are the headers that the sources name a request by.
+var requestIDs = []string{"x-ms-request-id", "Request-ID", "x-azure-ref", "x-amzn-requestid", "x-amz-cf-id"}
+
+// maxRequestID bounds what a stranger puts into our log.
+const maxRequestID = 128
+
+func requestID(get func(string) string) string {
+	for _, name := range requestIDs {
+		if id := get(name); id != "" {
+			return strings.ToValidUTF8(id[:min(len(id), maxRequestID)], "?")
+		}
+	}
+	return ""
+}
