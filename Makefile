@@ -18,7 +18,7 @@ ENCLAVE_EXPERIMENT = runtimesecret
 WASM_PACKAGES = ./wire/... ./ledger ./attestation ./policy ./client/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test bench fuzz lint reproduce wasm-test claims clean
+.PHONY: help build run demo sgx test bench fuzz lint reproduce wasm-test claims clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,11 +28,14 @@ build: ## build everything into bin/ (BIN=FOLDER)
 	$(BUILD) -o $(BIN)/ $(filter-out ./cmd/passclave-enclave/,$(wildcard ./cmd/*/))
 	GOEXPERIMENT=$(ENCLAVE_EXPERIMENT) $(BUILD) -o $(BIN)/passclave-enclave ./cmd/passclave-enclave
 
-run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER)
-	@exec $(BIN)/passclave up --state $(STATE)
+run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER, PLATFORM=tdx or sgx at the first start)
+	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM))
 
 demo: build ## tell the whole story in a temporary folder: each step must have exactly its result
 	@exec $(BIN)/passclave demo
+
+sgx: ## build the enclave for SGX into bin/sgx (needs an ego-go with Go 1.26 or newer: EGO_GO=PATH)
+	@EGO_GO="$(EGO_GO)" build/sgx $(BIN)/sgx
 
 test: build ## run all tests (CI=true: with the race detector; installs Debian packages it needs, asking first)
 	@build/need node=nodejs $(if $(CI),gcc=gcc)

@@ -28,7 +28,7 @@ var collateralChecks = map[string]Check{
 	collateralRootCRL:    CheckRevocation,
 }
 
-// verifyCollateral verifies what is stapled and notes in c what it says.
+// verifyCollateral verifies what is stapled and notes in claims what it says.
 func (known *Cache) verifyCollateral(claims *Claims, q *quote, f *quoteFormat, chain *pckChain, p *platform, list []Collateral, now time.Time) error {
 	c := claims.Intel
 	named := make(map[string]*Collateral)

@@ -31,7 +31,7 @@ func bareAppend(ctx context.Context, folder string) (us float64, err error) {
 	appends := make([]wire.Append, rounds*count)
 	for i := range appends {
 		a := &appends[i]
-		a.Account = wire.AccountID(wire.Hash("bench append", i))
+		a.Account = wire.AccountID(wire.Hash("bench append", uint64(i)))
 		a.Stream = wire.Stream(id, a.Account)
 		e := ledger.Entry{Ledger: id, Stream: a.Stream, Sequence: 1, Generation: 1, Epoch: 1, Note: make([]byte, ledger.NoteSize)}
 		a.Entry = e.Sign(key)

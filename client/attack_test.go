@@ -341,6 +341,25 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// Who holds a KEK version that was replaced cannot go on from what its successor signed.
+func TestOlderLedgerKey(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.enrolled()
+	f.ledger, f.signers = ledger.Succession(f.config.Ledger.ID, [][]byte{[]byte("kek"), []byte("kek 2")})
+	f.newKey()
+	create(t, d, "a.test", "a")
+	d = f.again(d) // what the newest entry was signed by is remembered in the profile
+	remembered := d.Status().Remembered
+	f.ledger = f.ledger[:1]
+	f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+	_, err := d.Devices(t.Context())
+	wantCode(t, err, wire.CodeFork)
+	if s := f.again(d).Status(); s.Remembered != remembered || s.Alarm == nil {
+		t.Errorf("remembered %v, alarm %v", s.Remembered, s.Alarm)
+	}
+}
+
 func TestLedgerKeySuccession(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

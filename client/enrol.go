@@ -107,7 +107,7 @@ func (d *Device) admit(ctx context.Context, command wire.CommandName, name, pin 
 	if err == nil && !repeated && !remembers {
 		return &Admission{}, nil
 	}
-	if err != nil && r.refused && notDone[wire.CodeOf(err)] {
+	if err != nil && r.refused && r.sent == 1 && notDone[wire.CodeOf(err)] {
 		p.Joining, p.UV = "", nil // the UV key is registered nowhere
 		return nil, joinErrors(err, d.save(ctx))
 	}
@@ -127,7 +127,8 @@ func (d *Device) admit(ctx context.Context, command wire.CommandName, name, pin 
 	return nil, err
 }
 
-// notDone are the sealed refusals after which nothing of an enrol or join can stand.
+// notDone are the sealed refusals after which nothing of an enrol or join can stand, if
+// no other copy of it went out.
 var notDone = map[wire.Code]bool{
 	wire.CodePINWrong: true, wire.CodePINLocked: true, wire.CodeNoAccount: true,
 	wire.CodeChallenge: true, wire.CodeArgument: true, wire.CodeLimit: true, wire.CodeSignature: true,

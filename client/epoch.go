@@ -35,6 +35,9 @@ func (d *Device) applySync(r *wire.SyncResult, a *answer) error {
 	p.Member, p.Joining = true, ""
 	p.Feed, p.Young, p.Left = r.FeedToken, r.Young, r.Unsealed
 	d.settled(r.Last)
+	if r.Listed <= p.Known.Sequence {
+		p.Edited = max(p.Edited, r.Listed)
+	}
 	if _, err := p.manifest(r.Manifest, p.manifestFloor()); wire.CodeOf(err) != wire.CodeConflict {
 		return err
 	}

@@ -89,6 +89,7 @@ func (f *fake) commit(request wire.Digest, n ledger.Note) {
 func (f *fake) list() {
 	a := f.account
 	m := wire.Manifest{Sequence: uint64(len(a.entries))}
+	a.listed = m.Sequence
 	for h, k := range a.records {
 		if k.changed == 0 {
 			k.changed = m.Sequence
@@ -253,6 +254,7 @@ func (c *fakeCall) member(name wire.CommandName) (any, *wire.Outcome, *wire.Erro
 		r := wire.SyncResult{
 			Generation: 1, Epoch: a.epoch, Envelope: envelope, Previous: a.previous, FeedToken: []byte("token"),
 			Manifest: a.manifest, Last: c.device.last, Young: c.device.young, NotesKey: wire.NotesKey(a.keys[a.epoch]),
+			Listed: a.listed,
 		}
 		for h, k := range a.records {
 			if k.record.Epoch < a.epoch && len(r.Unsealed) < wire.MaxHandles {

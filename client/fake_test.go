@@ -58,6 +58,7 @@ type fakeAccount struct {
 	devices  []*fakeDevice
 	records  map[wire.Handle]*fakeRecord
 	manifest []byte
+	listed   uint64 // sequence of the newest manifest
 	pin      []byte
 	wrong    uint64
 }

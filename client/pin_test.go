@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -83,6 +84,55 @@ func TestStretchingFloor(t *testing.T) {
 			wantCode(t, member.PINSet(t.Context(), "730264"), wire.CodePolicy)
 			if f.count(wire.CommandEnrol) != 1 || f.count(wire.CommandJoin) != 0 || f.count(wire.CommandPINSet) != 0 {
 				t.Errorf("a weakly stretched PIN was sent: %v", f.sent)
+			}
+		})
+	}
+}
+
+// An ID token of another issuer with the same subject names another account.
+func TestLoginOfAnotherIssuer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.device()
+	right := d.options.Login
+	d.options.Login = func(ctx context.Context, r LoginRequest) (string, error) {
+		r.Issuer.Issuer = "https://other.example"
+		return right(ctx, r)
+	}
+	_, err := d.Enrol(t.Context(), "laptop", testPIN)
+	wantCode(t, err, wire.CodeLogin)
+	if len(f.sent) != 0 {
+		t.Errorf("sent %v", f.sent)
+	}
+}
+
+// A membership without its secrets is not taken: the device would seal nothing with them.
+func TestMembershipWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*wire.Membership){
+		"vault secret": func(m *wire.Membership) { m.VaultSecret = m.VaultSecret[1:] },
+		"notes' key":   func(m *wire.Membership) { m.NotesKey = nil },
+		"epoch":        func(m *wire.Membership) { m.Epoch = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			d := f.device()
+			f.lose = func(n wire.CommandName) bool { return n == wire.CommandSync }
+			f.respond = func(b *wire.Body, r *wire.Response) {
+				if b.Commands[0].Name == wire.CommandEnrol {
+					var m wire.Membership
+					if err := wire.Unmarshal(r.Results[0], &m); err != nil {
+						t.Error(err)
+					}
+					spoil(&m)
+					r.Results[0] = wire.Marshal(m)
+				}
+			}
+			_, err := d.Enrol(t.Context(), "laptop", testPIN)
+			wantCode(t, err, wire.CodeMalformed)
+			if d.p.Member || d.p.Epochs != nil {
+				t.Error("taken")
 			}
 		})
 	}

@@ -31,7 +31,7 @@ type profile struct {
 	KnownGen uint64           `cbor:"15,keyasint"`           // its generation and epoch; 0 where the entry itself was never seen
 	KnownEp  uint64           `cbor:"16,keyasint"`
 	Manifest uint64           `cbor:"17,keyasint"` // sequence of the newest manifest seen
-	Edited   uint64           `cbor:"18,keyasint"` // sequence of the newest entry known to have come with a manifest
+	Edited   uint64           `cbor:"18,keyasint"` // sequence of the newest entry known, by a note or a sync, to have come with a manifest
 	Feed     []byte           `cbor:"19,keyasint,omitempty"`
 	Number   uint64           `cbor:"20,keyasint"` // of the last changing request that was done
 	Pending  *pending         `cbor:"21,keyasint,omitempty"`
@@ -43,6 +43,7 @@ type profile struct {
 	Listed   uint64           `cbor:"27,keyasint"`           // sequence of the manifest that the record cache was last saved with
 	Settled  *Settled         `cbor:"28,keyasint,omitempty"` // not reported yet
 	NextUV   *sealedUV        `cbor:"29,keyasint,omitempty"` // being put in the place of UV
+	KnownKey []byte           `cbor:"30,keyasint,omitempty"` // signer ID of the newest entry remembered; absent where the entry itself was never seen
 }
 
 // Settled says what became of a request that a crash or a lost answer had left open.

@@ -79,6 +79,9 @@ func (d *Device) follow(s *Attested, encoded [][]byte, through []wire.Head, part
 	if len(entries) > 0 && (entries[0].Generation < p.KnownGen || entries[0].Generation == p.KnownGen && entries[0].Epoch < p.KnownEp) {
 		return fork("entry %d goes back to an earlier epoch", entries[0].Sequence)
 	}
+	if len(entries) > 0 && len(p.KnownKey) == len(ledger.SignerID{}) && s.verifier.Superseded(entries[0].Signer, ledger.SignerID(p.KnownKey)) {
+		return fork("entry %d is signed by an older ledger key than the one this device remembers", entries[0].Sequence)
+	}
 	for _, h := range through {
 		i := slices.IndexFunc(entries, func(e *ledger.Entry) bool { return e.Sequence == h.Sequence })
 		if i < 0 && reached.Sequence > h.Sequence || i < 0 && !partial {
@@ -92,7 +95,7 @@ func (d *Device) follow(s *Attested, encoded [][]byte, through []wire.Head, part
 		d.note(e, encoded[i])
 	}
 	if n := len(entries); n > 0 {
-		p.Known, p.KnownGen, p.KnownEp = reached, entries[n-1].Generation, entries[n-1].Epoch
+		p.Known, p.KnownGen, p.KnownEp, p.KnownKey = reached, entries[n-1].Generation, entries[n-1].Epoch, entries[n-1].Signer[:]
 	}
 	return nil
 }
@@ -108,6 +111,9 @@ func (d *Device) catchUp(ctx context.Context, s *Attested, target wire.Head) err
 	})
 	if err != nil {
 		return err
+	}
+	if e := response.Error; e != nil && response.Newest.Sequence == 0 {
+		return e // says nothing about the history
 	}
 	if len(response.Entries) == 0 {
 		return fork("no entry that follows entry %d", from)
@@ -145,7 +151,7 @@ func (d *Device) found(s *Attested, response *wire.Response, r *request) error {
 	}
 	d.p.Known = response.Newest
 	if last != nil {
-		d.p.KnownGen, d.p.KnownEp = last.Generation, last.Epoch
+		d.p.KnownGen, d.p.KnownEp, d.p.KnownKey = last.Generation, last.Epoch, last.Signer[:]
 	}
 	return nil
 }

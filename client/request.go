@@ -23,6 +23,7 @@ type request struct {
 	stranger bool         // needs no membership: the answer says nothing about the history
 	founds   bool         // its success makes the newest entry the first one remembered
 	refused  bool         // out: the last answer was a sealed refusal
+	sent     int          // out: copies that went to the host
 
 	// apply takes the results into the profile and out to the caller. It runs after
 	// every check; the profile is saved once behind it, then the caller returns.
@@ -84,6 +85,9 @@ func (d *Device) call(ctx context.Context, r *request) error {
 				return serr
 			}
 			if r.numbered() {
+				if done, derr := d.doneMeanwhile(ctx, r); done {
+					return derr
+				}
 				d.begin(r)
 			}
 		default:
@@ -107,22 +111,49 @@ func (d *Device) begin(r *request) {
 	}
 }
 
-// end gives the number of a sealed refusal free: nothing was changed.
+// end closes a numbered request that a sealed refusal ended. Where the refusal was
+// decided before anything was written, and no other copy of the request is on its way,
+// its number is free. Otherwise a sync tells what became of it: the enclave says no more
+// than the host told it, and a host can store a commit and deny it. A request that was
+// done is then taken as one whose answer was lost.
 func (d *Device) end(ctx context.Context, r *request, err error) error {
 	if err == nil || !r.refused || !r.numbered() {
 		return err
 	}
-	d.p.Pending = nil
-	if serr := d.save(ctx); serr != nil {
-		return serr
+	if decided[wire.CodeOf(err)] && len(d.p.Pending.Envelopes) == 1 {
+		d.p.Pending = nil
+		return joinErrors(err, d.save(ctx))
 	}
-	if wire.CodeOf(err) == wire.CodeConflict {
-		// What is shown next should be what stands now; the conflict is the answer either way.
-		if serr := d.syncAccount(ctx, nil); serr != nil {
-			return errors.Join(err, serr)
-		}
+	if serr := d.syncAccount(ctx, nil); serr != nil {
+		return errors.Join(err, serr)
+	}
+	if done, derr := d.doneMeanwhile(ctx, r); done {
+		return derr
 	}
 	return err
+}
+
+// doneMeanwhile reports whether a sync has found the pending request r done, and takes
+// it as one whose answer was lost.
+func (d *Device) doneMeanwhile(ctx context.Context, r *request) (done bool, err error) {
+	s := d.p.Settled
+	if s == nil || !s.Done {
+		return false, nil
+	}
+	d.p.Settled = nil
+	if err := r.apply(&answer{repeated: &wire.Outcome{Number: d.p.Number, Handle: s.Handle}, newest: d.p.Known}); err != nil {
+		return true, err
+	}
+	return true, d.save(ctx)
+}
+
+// decided are the refusals that commands end in before anything is written. All others
+// may hide a commit that stands, [wire.CodeConflict] too.
+var decided = map[wire.Code]bool{
+	wire.CodeMalformed: true, wire.CodeUnknownCommand: true, wire.CodeChallenge: true, wire.CodeSealed: true,
+	wire.CodeSignature: true, wire.CodeUVRequired: true, wire.CodeLoginRequired: true, wire.CodeLogin: true, wire.CodeLoginStale: true,
+	wire.CodeUnknownDevice: true, wire.CodeYoung: true, wire.CodeUntrusted: true, wire.CodeNoAccount: true, wire.CodeVaultSecret: true,
+	wire.CodeEpoch: true, wire.CodeMembers: true, wire.CodeNotFound: true, wire.CodeExcluded: true, wire.CodeLimit: true, wire.CodeArgument: true,
 }
 
 // passing reports whether the host's word, true or not, is a reason to try again.
@@ -229,6 +260,7 @@ func (d *Device) send(ctx context.Context, s *Attested, r *request) (*wire.Respo
 			return nil, err
 		}
 	}
+	r.sent++
 	sealed, err := d.service.postRequest(ctx, envelope)
 	if err != nil {
 		return nil, err

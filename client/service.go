@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/passclave/passclave/wire"
 )
@@ -40,9 +41,16 @@ func newService(address string, j judge, client *http.Client) (*Service, error) 
 		client = http.DefaultClient
 	}
 	c := *client
+	if c.Timeout == 0 {
+		c.Timeout = exchangeTime
+	}
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Service{url: strings.TrimRight(address, "/"), http: &c, judge: j}, nil
 }
+
+// exchangeTime bounds one HTTP exchange: a host that accepts and then says nothing ends
+// in an error. The enclave gives up earlier.
+const exchangeTime = time.Minute
 
 // Limits of what the host may send, in bytes.
 const (

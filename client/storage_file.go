@@ -22,6 +22,8 @@ type FileStorage struct {
 	lock *os.File
 }
 
+const scrap = ".new-"
+
 // OpenFileStorage makes the folder if need be and locks it. [ErrProfileInUse]:
 // another process has it.
 func OpenFileStorage(dir string) (*FileStorage, error) {
@@ -38,6 +40,13 @@ func OpenFileStorage(dir string) (*FileStorage, error) {
 			return nil, fmt.Errorf("%s: %w", dir, ErrProfileInUse)
 		}
 		return nil, err
+	}
+	scraps, _ := filepath.Glob(filepath.Join(dir, "*"+scrap+"*")) // of a Save that was killed: they hold keys
+	for _, s := range scraps {
+		if err := os.Remove(s); err != nil {
+			lock.Close()
+			return nil, err
+		}
 	}
 	return &FileStorage{dir: dir, lock: lock}, nil
 }
@@ -61,7 +70,7 @@ func (f *FileStorage) Load(_ context.Context, item Item) ([]byte, error) {
 // Save implements [Storage].
 func (f *FileStorage) Save(_ context.Context, item Item, value []byte) error {
 	name := filepath.Join(f.dir, string(item))
-	t, err := os.CreateTemp(f.dir, string(item)+".new-*") // 0600
+	t, err := os.CreateTemp(f.dir, string(item)+scrap+"*") // 0600
 	if err != nil {
 		return err
 	}

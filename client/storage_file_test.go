@@ -9,6 +9,29 @@ import (
 	"testing"
 )
 
+// What a save that was killed left behind holds keys: the next opening removes it.
+func TestFileStorageRemovesScraps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"profile.new-123", "records.new-9", "profile"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("keys"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := OpenFileStorage(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 2 { // profile and lock
+		t.Errorf("%v, %v", files, err)
+	}
+	if b, err := s.Load(t.Context(), ItemProfile); err != nil || string(b) != "keys" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 func TestFileStorage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "profile")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/policy"
@@ -48,6 +49,12 @@ func bin(t testing.TB) string {
 // enclave. It is skipped with -short.
 func newStack(t testing.TB) *service {
 	t.Helper()
+	return newStackOn(t, "")
+}
+
+// newStackOn is [newStack] on a platform.
+func newStackOn(t testing.TB, p attestation.Platform) *service {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("processes are not started with -short")
 	}
@@ -70,7 +77,7 @@ func newStack(t testing.TB) *service {
 	s.stack, err = stack.Start(ctx, stack.Options{
 		Dir: dir, Bin: bin(t), Log: s.log, HostDials: "run/proxy.sock",
 		Founding: stack.Founding{
-			Strict: true, AnyPorts: true,
+			Strict: true, AnyPorts: true, Platform: p,
 			PIN: wire.PINConfiguration{ConsecutiveLimit: consecutive, LifetimeLimit: lifetime, Argon2id: cheap},
 		},
 	})

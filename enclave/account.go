@@ -21,14 +21,15 @@ type account struct {
 // open opens what the host loaded. The newest entry is the one that the ledger
 // names, by its hash: its signature was checked when the ledger took it. The head
 // must be the one that this entry names.
-func (c *Core) open(id wire.AccountID, at wire.Head, s *wire.State) (*account, error) {
+func (c *Core) open(id wire.AccountID, at wire.Head, have *atHand) (*account, error) {
 	if at == (wire.Head{}) {
 		return nil, nil
 	}
-	entry, err := ledger.ParseEntry(s.Newest)
+	entry, err := have.newest()
 	if err != nil {
 		return nil, err
 	}
+	s := &have.state
 	if sealedHeadHash(s.Head) != entry.Head {
 		return nil, wire.Errorf(wire.CodeHeadMismatch, "head is not the one that entry %d names", entry.Sequence)
 	}

@@ -511,7 +511,8 @@ func TestReplaceUV(t *testing.T) {
 	p.create()
 }
 
-// A KEK rotation rewraps an account with its next commit; the old version may go then.
+// A KEK rotation rewraps an account with its next commit. The old version stays all
+// the same: it is the ledger keys' beginning, and untouched accounts need it.
 func TestRewrap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

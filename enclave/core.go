@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/passclave/passclave/enclave/secret"
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
 )
@@ -38,7 +39,6 @@ type Core struct {
 	config  *wire.Configuration
 	boot    []byte // authenticates challenges, seals tickets: 32 bytes of this process
 	keks    []KEK  // oldest first
-	signer  ed25519.PrivateKey
 	signers []ledger.Signer
 	keys    *ledger.Verifier
 }
@@ -61,10 +61,10 @@ func NewCore(config *wire.Configuration, boot []byte, keks []KEK) (*Core, error)
 		}
 		raw[i] = k.Key
 	}
-	keys, signers := ledger.Succession(config.Ledger.ID, raw)
-	c.signer, c.signers = keys[len(keys)-1], signers
+	// The private keys end here: each entry's is derived again from the KEK.
+	secret.Do(func() { _, c.signers = ledger.Succession(config.Ledger.ID, raw) })
 	var err error
-	c.keys, err = ledger.NewVerifier(config.Ledger.ID, signers)
+	c.keys, err = ledger.NewVerifier(config.Ledger.ID, c.signers)
 	return c, err
 }
 
@@ -75,6 +75,18 @@ func (c *Core) Signers() []ledger.Signer { return c.signers }
 func (c *Core) Verifier() *ledger.Verifier { return c.keys }
 
 func (c *Core) newestKEK() KEK { return c.keks[len(c.keks)-1] }
+
+// sign signs an entry with the newest ledger key. The private key is derived for it
+// and erased with what else the derivation left, which costs about as much as the
+// signature again; an assertion signs nothing.
+func (c *Core) sign(e *ledger.Entry) []byte {
+	return e.SignWith(c.signers[len(c.signers)-1].Public, func(message []byte) (signature []byte) {
+		secret.Do(func() {
+			signature = ed25519.Sign(ledger.Key(c.config.Ledger.ID, c.newestKEK().Key), message)
+		})
+		return signature
+	})
+}
 
 // Ages up to which a challenge or ticket is good.
 const (

@@ -89,7 +89,7 @@ func (t *tx) sync(*wire.Sync) (any, error) {
 	}
 	return &wire.SyncResult{
 		Generation: h.Generation, Epoch: h.Epoch, Envelope: envelope[0], Previous: h.Previous,
-		NotesKey: wire.NotesKey(t.account.key), FeedToken: t.device.FeedToken, Manifest: t.state.have.manifest,
+		NotesKey: wire.NotesKey(t.account.key), FeedToken: t.device.FeedToken, Manifest: t.state.have.manifest, Listed: h.Listed,
 		Last: t.device.Last, Unsealed: h.Records.earlier(h.Epoch, wire.MaxHandles), Young: t.device.young(),
 	}, nil
 }

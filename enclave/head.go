@@ -21,6 +21,7 @@ type head struct {
 	Records    records        `cbor:"8,keyasint"`            // packed, ascending by handle
 	Earlier    []earlierKey   `cbor:"9,keyasint,omitempty"`  // account keys of epochs that a record still stands under, newest first
 	Previous   [][]byte       `cbor:"10,keyasint,omitempty"` // see wire.Previous, newest first
+	Listed     uint64         `cbor:"11,keyasint"`           // sequence of the entry that began with this head: its manifest is the newest
 }
 
 // device is a member.
@@ -94,7 +95,7 @@ func (h *head) members(vaultSecret []byte) wire.Digest {
 	for i, d := range h.Devices {
 		list[i] = member{ID: d.ID, Key: d.Key, UV: d.UV, Platform: d.Platform, Encryption: d.Encryption, How: d.How, Joined: d.Joined, Grown: d.Grown}
 	}
-	message := wire.Hash("members", h.Account, h.Generation, h.Epoch, h.Recovery.Public, list)
+	message := wire.Hash("members", h.Account, h.Generation, h.Epoch, h.Recovery.Public, wire.Encoded(wire.Marshal(list)))
 	mac := hmac.New(sha256.New, wire.MembersKey(vaultSecret))
 	mac.Write(message[:])
 	return wire.Digest(mac.Sum(nil))

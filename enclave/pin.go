@@ -127,7 +127,7 @@ func (c *Core) reserved(s State, e Committed) (State, []Effect) {
 	}
 	s.at.Head = s.attempt.own.head
 	s.have.state.Newest = s.attempt.own.commit.Append.Entry
-	account, err := c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have.state)
+	account, err := c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have)
 	if err != nil {
 		return c.refuse(s, err)
 	}
@@ -226,7 +226,7 @@ func (c *Core) resumeResult(s State) (State, []Effect) {
 			return c.answerAttempt(s)
 		}
 	}
-	account, err := c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have.state)
+	account, err := c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have)
 	if err != nil {
 		return c.refuse(s, err)
 	}

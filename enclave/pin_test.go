@@ -268,7 +268,7 @@ func (w *world) forge(t *testing.T, p *phone, change func(*head)) {
 	t.Helper()
 	state := w.store.Load(wire.Need{Account: p.account, State: true})
 	e := must(ledger.ParseEntry(state.Newest))
-	a := must(w.core.open(p.account, ledger.HeadOf(e, state.Newest), &state))
+	a := must(w.core.open(p.account, ledger.HeadOf(e, state.Newest), &atHand{state: state}))
 	change(a.head)
 	box, digest := a.head.seal(a.key, w.config.Ledger.ID)
 	made := w.core.append(a, a.at, digest, wire.Digest{}, *a.note)

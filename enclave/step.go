@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 
@@ -45,6 +46,8 @@ const (
 // say so, and run again from their beginning when it is there.
 type atHand struct {
 	state     wire.State
+	entry     *ledger.Entry // decoded from entryOf
+	entryOf   []byte
 	blobs     map[wire.Digest][]byte
 	entries   map[uint64][][]byte // by the sequence they come after
 	manifest  []byte
@@ -54,6 +57,18 @@ type atHand struct {
 	need      *wire.Need // under way
 	issuer    string     // under way
 	refreshed bool       // the issuer was asked a second time
+}
+
+// newest decodes the newest entry that the host gave, once.
+func (h *atHand) newest() (*ledger.Entry, error) {
+	if h.entry == nil || !bytes.Equal(h.entryOf, h.state.Newest) {
+		entry, err := ledger.ParseEntry(h.state.Newest)
+		if err != nil {
+			return nil, err
+		}
+		h.entry, h.entryOf = entry, h.state.Newest
+	}
+	return h.entry, nil
 }
 
 func (h *atHand) put(blob []byte) {
@@ -170,7 +185,7 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 	}
 	var offered wire.Head
 	if newest := s.have.state.Newest; len(newest) > 0 {
-		entry, err := ledger.ParseEntry(newest)
+		entry, err := s.have.newest()
 		if err != nil {
 			return c.refuse(s, err)
 		}

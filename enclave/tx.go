@@ -44,7 +44,7 @@ type change struct {
 func (c *Core) begin(s *State) (*tx, error) {
 	t := &tx{core: c, state: s, in: &s.in, body: s.body, command: -1}
 	var err error
-	t.account, err = c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have.state)
+	t.account, err = c.open(s.in.Envelope.Header.Account, s.at.Head, &s.have)
 	if err != nil {
 		return t, err
 	}
@@ -318,9 +318,10 @@ func (t *tx) seal() *pending {
 		ch.commit.Wraps = []wire.Wrap{t.core.wrap(h.scope(ledgerID), ch.account.key)}
 	}
 	h.Members = h.members(ch.secret)
+	h.Listed = ch.previous.Sequence + 1
 	var digest wire.Digest
 	ch.commit.Head, digest = h.seal(ch.account.key, ledgerID)
-	ch.commit.Manifest = wire.SealManifest(ch.secret, h.scope(ledgerID), h.Records.manifest(ch.previous.Sequence+1))
+	ch.commit.Manifest = wire.SealManifest(ch.secret, h.scope(ledgerID), h.Records.manifest(h.Listed))
 	if ch.commit.SetFeedTokens {
 		ch.commit.FeedTokens = nil
 		for _, d := range h.Devices {
@@ -352,7 +353,7 @@ func (c *Core) append(a *account, previous wire.Head, head, request wire.Digest,
 		Generation: h.Generation, Epoch: h.Epoch, Head: head, Request: request,
 	}
 	e.Note = ledger.SealNote(wire.NotesKey(a.key), h.scope(c.config.Ledger.ID), e.Sequence, note)
-	encoded := e.Sign(c.signer)
+	encoded := c.sign(&e)
 	return &pending{
 		head: ledger.HeadOf(&e, encoded),
 		commit: wire.Commit{Append: wire.Append{

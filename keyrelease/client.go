@@ -40,33 +40,60 @@ type Client struct {
 	// the vault asks for none, as the project's broker.
 	Bearer func(ctx context.Context) (string, error)
 
-	// RSA gives the key that the KEK is wrapped to; nil makes one for each
-	// Release. [GenerateRSA] makes it while the enclave starts.
+	// RSA gives the key that the KEK is wrapped to, once for each Release; nil makes
+	// it then. [GenerateRSA] makes the first while the enclave starts.
 	RSA RSASource
+
+	// Do runs what handles private keys and the KEK, so that what it leaves behind is
+	// erased (enclave/secret); nil just runs it.
+	Do func(f func())
+
+	// Clock is what the vault's certificates are judged by; nil is the host's clock.
+	// The enclave gives the later of that and the newest signed time it has seen.
+	Clock func() time.Time
 
 	TimeLimit time.Duration // of a whole Release; zero means one minute
 
-	now   func() time.Time                           // nil: time.Now
 	pause func(context.Context, time.Duration) error // nil: a timer
 }
 
-// RSASource returns an RSA key of 2048 bits or more, every time the same.
+// RSASource returns an RSA key of 2048 bits or more. What opens a recorded answer is
+// to live no longer than it is needed: each call should return another key.
 type RSASource func() (*rsa.PrivateKey, error)
 
 // GenerateRSA begins to make an RSA-2048 key in the background (80 ms at the
-// median, at times 300) and returns a source that waits for it.
-func GenerateRSA() RSASource {
-	var key *rsa.PrivateKey
-	var err error
-	done := make(chan struct{})
+// median, at times 300) and returns a source that waits for it, hands it out once,
+// and makes another at each later call. do is as [Client.Do].
+func GenerateRSA(do func(func())) RSASource {
+	type made struct {
+		key *rsa.PrivateKey
+		err error
+	}
+	first := make(chan made, 1)
 	go func() {
-		defer close(done)
-		key, err = rsa.GenerateKey(rand.Reader, 2048)
+		defer close(first)
+		key, err := makeRSA(do)
+		first <- made{key, err}
 	}()
 	return func() (*rsa.PrivateKey, error) {
-		<-done
-		return key, err
+		if m, ok := <-first; ok {
+			return m.key, m.err
+		}
+		return makeRSA(do)
 	}
+}
+
+func makeRSA(do func(func())) (key *rsa.PrivateKey, err error) {
+	within(do, func() { key, err = rsa.GenerateKey(rand.Reader, 2048) })
+	return key, err
+}
+
+func within(do func(func()), f func()) {
+	if do == nil {
+		f()
+		return
+	}
+	do(f)
 }
 
 // Release returns all enabled versions of the KEK, oldest first. It is all or
@@ -106,8 +133,8 @@ type session struct {
 	transport *transport
 	roots     *x509.CertPool
 	vault     *url.URL
-	attest    string // URL
-	key       string // URL
+	authority *url.URL // the attestation service
+	key       string   // URL
 	rsa       *rsa.PrivateKey
 	clock     func() time.Time
 }
@@ -133,16 +160,16 @@ func (c *Client) session() (*session, *Error) {
 	}
 	source := c.RSA
 	if source == nil {
-		source = GenerateRSA()
+		source = func() (*rsa.PrivateKey, error) { return makeRSA(c.Do) }
 	}
 	priv, err := source()
 	if err != nil {
 		return nil, &Error{Reason: ReasonConfiguration, cause: err}
 	}
 	s := &session{
-		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.now,
-		attest: authority.JoinPath(azure.AttestSNPPath).String() + "?api-version=" + azure.AttestationVersion,
-		key:    vault.JoinPath("keys", c.Service.Key).String(),
+		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.Clock,
+		authority: authority,
+		key:       vault.JoinPath("keys", c.Service.Key).String(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -200,12 +227,12 @@ func (s *session) token(ctx context.Context) (string, *Error) {
 	if err != nil {
 		return "", &Error{Reason: ReasonEvidence, cause: err}
 	}
-	request, err := attestRequest(bundle, runtimeData, nonce())
+	path, version, request, err := attestRequest(bundle, runtimeData, nonce())
 	if err != nil {
 		return "", &Error{Reason: ReasonEvidence, cause: err}
 	}
 	var answer azure.AttestResponse
-	if err := s.transport.call(ctx, StepAttest, s.attest, request, &answer); err != nil {
+	if err := s.transport.call(ctx, StepAttest, s.authority.JoinPath(path).String()+"?api-version="+version, request, &answer); err != nil {
 		return "", err
 	}
 	if answer.Token == "" {
@@ -284,7 +311,8 @@ func (s *session) releaseVersion(ctx context.Context, token string, v version) (
 	if created := released.Response.Key.Attributes.Created; created != 0 && created != v.created {
 		return nil, refuse(ReasonVersion, "the answer has another time of creation than the list")
 	}
-	key, err := unwrap(released, s.Service.Key, wrapping, s.rsa)
+	var key []byte
+	within(s.Do, func() { key, err = unwrap(released, s.Service.Key, wrapping, s.rsa) })
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,38 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// Private keys are made and used within Do, and another RSA key is asked for at each Release.
+func TestDo(t *testing.T) {
+	t.Parallel()
+	v := newVault(t, "a1", "b2")
+	var wrappedTo *rsa.PublicKey
+	v.change = func(_ string, a *answer) { a.wrapTo = wrappedTo }
+	c := v.client()
+	var within, asked int
+	c.Do = func(f func()) {
+		within++
+		f()
+		within++
+	}
+	c.RSA = func() (*rsa.PrivateKey, error) {
+		key, err := makeRSA(c.Do)
+		if within != 6*asked+2 {
+			t.Error("a key made outside")
+		}
+		asked++
+		wrappedTo = &key.PublicKey
+		return key, err
+	}
+	for n := 1; n <= 2; n++ {
+		if _, err := c.Release(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if asked != n || within != 6*n { // one key made, two opened
+			t.Errorf("release %d: asked %d times, %d steps", n, asked, within)
+		}
+	}
+}
+
 func shows(text, secret []byte) bool {
 	for _, s := range []string{
 		string(secret), hex.EncodeToString(secret), fmt.Sprint(secret),
@@ -109,6 +141,33 @@ func TestAttestBody(t *testing.T) {
 	parsed, err := attestation.ParseRuntimeData(unb64(data["data"]))
 	if err != nil || parsed.Purpose != attestation.PurposeRelease {
 		t.Errorf("package attestation reads it as %+v, %v", parsed, err)
+	}
+}
+
+// Evidence of Intel's platforms goes to the endpoint of its platform, the quote as it is,
+// and nothing beside it.
+func TestAttestBodyOfIntel(t *testing.T) {
+	t.Parallel()
+	for p, c := range map[attestation.Platform]struct{ path, member string }{
+		attestation.PlatformTDX: {"/attest/TdxVm", "quote"},
+		attestation.PlatformSGX: {"/attest/OpenEnclave", "report"},
+	} {
+		v := newVault(t, "a1")
+		client := v.client()
+		client.Evidence = func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: p, Report: []byte{1, 2, 3}, RuntimeData: runtimeData,
+				Collateral: []attestation.Collateral{{Name: "tcb-info", Data: []byte{4}}}}, nil
+		}
+		if _, err := client.Release(t.Context()); err != nil {
+			t.Fatalf("%s: %v", p, err)
+		}
+		var body map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(v.bodies[0]), &body); err != nil {
+			t.Fatal(err)
+		}
+		if v.requests[0].URL.Path != c.path || string(body[c.member]) != `"AQID"` || body["nonce"] == nil || body["runtimeData"] == nil || len(body) != 3 {
+			t.Errorf("%s: %s has %s", p, v.requests[0].URL, v.bodies[0])
+		}
 	}
 }
 
@@ -322,6 +381,12 @@ func TestEvidenceFails(t *testing.T) {
 		"error": func(context.Context, []byte) (*attestation.Bundle, error) { return nil, broken },
 		"nil":   func(context.Context, []byte) (*attestation.Bundle, error) { return nil, nil },
 		"empty": func(context.Context, []byte) (*attestation.Bundle, error) { return &attestation.Bundle{}, nil },
+		"no chain": func(context.Context, []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: []byte{1}}, nil
+		},
+		"a token": func(context.Context, []byte) (*attestation.Bundle, error) {
+			return &attestation.Bundle{Platform: attestation.PlatformAzureAttestation, Report: []byte{1}}, nil
+		},
 	} {
 		v := newVault(t, "a1")
 		c := v.client()

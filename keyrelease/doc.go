@@ -18,6 +18,7 @@
 // service is trusted by the vault, not by this package. The network is not
 // trusted, nor is any answer before its check.
 //
-// A [Client] keeps nothing but the RSA key, if one was prepared. It is the
-// caller's part to keep released keys in locked memory and erase them.
+// A [Client] keeps nothing: the RSA key is another at each release, and it and what
+// unwrapping left are erased if [Client.Do] erases. It is the caller's part to keep
+// released keys in locked memory and erase them.
 package keyrelease

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/keyrelease/azure"
@@ -32,11 +33,33 @@ func runtimeData(config wire.Digest, public *rsa.PublicKey) ([]byte, error) {
 	return r.Encode()
 }
 
-// attestRequest puts SEV-SNP evidence, real or simulated, into the body of
-// POST /attest/SevSnpVm.
-func attestRequest(b *attestation.Bundle, runtimeData []byte, nonce string) (*azure.AttestRequest, error) {
-	if b == nil || len(b.Report) == 0 || len(b.Certificates) == 0 {
-		return nil, errors.New("the bundle has no report or no certificates")
+// attestRequest puts evidence, real or simulated, into the body that the attestation
+// service takes for its platform, and returns the endpoint's path and api-version.
+// Collateral stays behind: Azure's service has its own.
+func attestRequest(b *attestation.Bundle, runtimeData []byte, nonce string) (path, version string, body any, err error) {
+	if b == nil || len(b.Report) == 0 {
+		return "", "", nil, errors.New("the bundle has no report")
+	}
+	data := azure.RuntimeData{Data: runtimeData, DataType: "JSON"}
+	switch b.Platform {
+	case attestation.PlatformSEVSNP:
+		report, err := snpReport(b)
+		return azure.AttestSNPPath, azure.AttestationVersion,
+			azure.AttestRequest{Report: report, RuntimeData: data, Nonce: azure.Nonce(nonce)}, err
+	case attestation.PlatformTDX:
+		return azure.AttestTDXPath, azure.AttestationVersionTDX,
+			azure.AttestTDXRequest{Quote: b.Report, RuntimeData: data, Nonce: azure.Nonce(nonce)}, nil
+	case attestation.PlatformSGX:
+		return azure.AttestOpenEnclavePath, azure.AttestationVersion,
+			azure.AttestOpenEnclaveRequest{Report: b.Report, RuntimeData: data, Nonce: azure.Nonce(nonce)}, nil
+	}
+	return "", "", nil, fmt.Errorf("no attestation service takes evidence of platform %q", b.Platform)
+}
+
+// snpReport is the JSON that stands for a report in POST /attest/SevSnpVm.
+func snpReport(b *attestation.Bundle) ([]byte, error) {
+	if len(b.Certificates) == 0 {
+		return nil, errors.New("the bundle has no certificates")
 	}
 	var chain []byte
 	for _, der := range b.Certificates {
@@ -54,13 +77,5 @@ func attestRequest(b *attestation.Bundle, runtimeData []byte, nonce string) (*az
 		}
 		report.Endorsements = encoded
 	}
-	encoded, err := json.Marshal(report)
-	if err != nil {
-		return nil, err
-	}
-	return &azure.AttestRequest{
-		Report:      encoded,
-		RuntimeData: azure.RuntimeData{Data: runtimeData, DataType: "JSON"},
-		Nonce:       azure.Nonce(nonce),
-	}, nil
+	return json.Marshal(report)
 }

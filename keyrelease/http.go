@@ -35,7 +35,7 @@ type transport struct {
 func newTransport(roots *x509.CertPool, c *Client) *transport {
 	t := &http.Transport{
 		Proxy:                  nil, // never from the environment
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{RootCAs: roots, Time: c.Clock, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    requestTimeout,
 		ResponseHeaderTimeout:  requestTimeout,
 		MaxResponseHeaderBytes: 64 << 10,

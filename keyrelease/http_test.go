@@ -2,6 +2,7 @@ package keyrelease
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"strings"
@@ -206,14 +207,34 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Certificates are judged by the given clock: on the way, and in the answer.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	v := newVault(t, "a1")
+	v.change = func(_ string, a *answer) {
+		a.x5c = [][]byte{trusted().issue(vaultRSA().Public(), "127.0.0.1", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(20 * time.Minute) })}
+	}
+	for ahead, want := range map[time.Duration]error{
+		0:                nil,
+		40 * time.Minute: &Error{Reason: ReasonCertificate}, // of the answer's signer
+		2 * time.Hour:    &Error{Reason: ReasonUnreachable}, // of the server
+	} {
+		c := v.client()
+		c.Clock = func() time.Time { return time.Now().Add(ahead) }
+		if _, err := c.Release(context.Background()); !errors.Is(err, want) {
+			t.Errorf("%s ahead: got %v, want %v", ahead, err, want)
+		}
+	}
+}
+
 func TestGenerateRSA(t *testing.T) {
 	t.Parallel()
-	source := GenerateRSA()
+	source := GenerateRSA(nil)
 	a, err := source()
 	if err != nil || a.N.BitLen() != 2048 || a.E != 65537 {
 		t.Fatal(err)
 	}
-	if b, err := source(); err != nil || b != a {
-		t.Error("another key at the second call")
+	if b, err := source(); err != nil || b.Equal(a) {
+		t.Error("the same key at the second call")
 	}
 }

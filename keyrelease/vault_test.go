@@ -176,7 +176,8 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
-	case r.Method == "POST" && r.URL.Path == "/attest/SevSnpVm" && r.URL.Query().Get("api-version") == "2022-08-01":
+	case r.Method == "POST" && (r.URL.Path == "/attest/SevSnpVm" || r.URL.Path == "/attest/OpenEnclave") && r.URL.Query().Get("api-version") == "2022-08-01",
+		r.Method == "POST" && r.URL.Path == "/attest/TdxVm" && r.URL.Query().Get("api-version") == "2025-06-01":
 		send(w, map[string]any{"token": "header.payload.signature"})
 	case r.Method == "GET" && len(parts) == 3 && parts[2] == "versions" && r.URL.Query().Get("api-version") == "7.4":
 		v.list(w)
@@ -290,7 +291,7 @@ func (v *vault) client() *Client {
 	return &Client{
 		Service: wire.KeyService{Attestation: v.url, Vault: v.url, Key: testKey, Roots: trusted().pem()},
 		Evidence: func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-			return &attestation.Bundle{Report: bytes.Repeat([]byte{1}, 1184), Certificates: [][]byte{vaultCert()}, RuntimeData: runtimeData}, nil
+			return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: bytes.Repeat([]byte{1}, 1184), Certificates: [][]byte{vaultCert()}, RuntimeData: runtimeData}, nil
 		},
 		RSA:   func() (*rsa.PrivateKey, error) { return rsaOfTEE(), nil },
 		pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },

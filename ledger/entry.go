@@ -41,15 +41,21 @@ func NewSignerID(public ed25519.PublicKey) SignerID {
 }
 
 func (e *Entry) message() []byte {
-	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer)
+	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer[:])
 	return h[:]
 }
 
 // Sign fills in version, signer and signature and returns the encoded entry.
 func (e *Entry) Sign(key ed25519.PrivateKey) []byte {
+	return e.SignWith(key.Public().(ed25519.PublicKey), func(message []byte) []byte { return ed25519.Sign(key, message) })
+}
+
+// SignWith is Sign for those who keep the private key elsewhere: sign returns the
+// Ed25519 signature of a message.
+func (e *Entry) SignWith(public ed25519.PublicKey, sign func(message []byte) []byte) []byte {
 	e.Version = wire.Version
-	e.Signer = NewSignerID(key.Public().(ed25519.PublicKey))
-	e.Signature = ed25519.Sign(key, e.message())
+	e.Signer = NewSignerID(public)
+	e.Signature = sign(e.message())
 	return wire.Marshal(e)
 }
 
@@ -78,6 +84,15 @@ func HeadOf(e *Entry, encoded []byte) wire.Head {
 type Verifier struct {
 	Ledger  []byte // ledger ID
 	Signers map[SignerID]ed25519.PublicKey
+	order   map[SignerID]int // place in the succession
+}
+
+// Superseded reports whether the ledger key named first is an older one than the
+// other. A stream never goes back to an older key: who does may hold a KEK version
+// that leaked. Keys that are not known are not older.
+func (v *Verifier) Superseded(signer, by SignerID) bool {
+	at, known := v.order[signer]
+	return known && at < v.order[by]
 }
 
 // Verify decodes an entry of a stream and checks that it belongs to this ledger
@@ -101,8 +116,11 @@ func (v *Verifier) Verify(stream wire.StreamID, encoded []byte) (*Entry, error) 
 }
 
 // VerifyChain checks entries that follow from, oldest first: signatures, links,
-// sequences without a gap, and that generation and epoch never fall. It returns
-// the entries and the head they lead to.
+// sequences without a gap, and that generation, epoch and ledger key never go back.
+// It returns the entries and the head they lead to.
+//
+// What the entry before the first was signed by, and its epoch, it does not know:
+// who remembers them compares them ([Verifier.Superseded]).
 func (v *Verifier) VerifyChain(stream wire.StreamID, from wire.Head, encoded [][]byte) ([]*Entry, wire.Head, error) {
 	entries := make([]*Entry, 0, len(encoded))
 	var last *Entry
@@ -117,6 +135,9 @@ func (v *Verifier) VerifyChain(stream wire.StreamID, from wire.Head, encoded [][
 		if last != nil && (e.Generation < last.Generation || e.Generation == last.Generation && e.Epoch < last.Epoch) {
 			return nil, wire.Head{}, wire.Errorf(wire.CodeEntry, "entry %d goes back to an earlier epoch", e.Sequence)
 		}
+		if last != nil && v.Superseded(e.Signer, last.Signer) {
+			return nil, wire.Head{}, wire.Errorf(wire.CodeEntry, "entry %d is signed by an older ledger key than the one before", e.Sequence)
+		}
 		from, last = HeadOf(e, b), e
 		entries = append(entries, e)
 	}
@@ -130,13 +151,18 @@ type Signer struct {
 	Signature []byte // by the predecessor, over H("ledger successor", ledger ID, predecessor, successor); none for the first
 }
 
+// Key derives the ledger key of one KEK version.
+func Key(ledgerID, kek []byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(wire.LedgerSeed(kek, ledgerID))
+}
+
 // Succession derives the ledger keys of KEK versions, oldest first, and signs each
 // by its predecessor.
 func Succession(ledgerID []byte, keks [][]byte) ([]ed25519.PrivateKey, []Signer) {
 	var keys []ed25519.PrivateKey
 	var signers []Signer
 	for i, kek := range keks {
-		key := ed25519.NewKeyFromSeed(wire.LedgerSeed(kek, ledgerID))
+		key := Key(ledgerID, kek)
 		s := Signer{Public: key.Public().(ed25519.PublicKey)}
 		if i > 0 {
 			s.Signature = ed25519.Sign(keys[i-1], successor(ledgerID, signers[i-1].Public, s.Public))
@@ -155,7 +181,7 @@ func successor(ledgerID, from, to []byte) []byte {
 // and returns a verifier for all of them. That the list is this ledger's own is
 // for the caller to know: from evidence, or from what a device pinned.
 func NewVerifier(ledgerID []byte, signers []Signer) (*Verifier, error) {
-	v := &Verifier{Ledger: ledgerID, Signers: map[SignerID]ed25519.PublicKey{}}
+	v := &Verifier{Ledger: ledgerID, Signers: map[SignerID]ed25519.PublicKey{}, order: map[SignerID]int{}}
 	for i, s := range signers {
 		if len(s.Public) != ed25519.PublicKeySize {
 			return nil, wire.Errorf(wire.CodeEntry, "ledger key %d has a wrong size", i)
@@ -163,7 +189,8 @@ func NewVerifier(ledgerID []byte, signers []Signer) (*Verifier, error) {
 		if i > 0 && !ed25519.Verify(signers[i-1].Public, successor(ledgerID, signers[i-1].Public, s.Public), s.Signature) {
 			return nil, wire.NewError(wire.CodeEntry, fmt.Errorf("ledger key %d is not signed by its predecessor", i))
 		}
-		v.Signers[NewSignerID(s.Public)] = s.Public
+		id := NewSignerID(s.Public)
+		v.Signers[id], v.order[id] = s.Public, i
 	}
 	if len(v.Signers) == 0 {
 		return nil, wire.Errorf(wire.CodeEntry, "no ledger key")

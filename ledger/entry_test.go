@@ -59,6 +59,43 @@ func TestChainGoesBackAnEpoch(t *testing.T) {
 	}
 }
 
+// Ledger keys succeed one another along a chain and never go back, however they are
+// signed: who holds an old KEK cannot write history behind what a newer one signed.
+func TestChainGoesBackAKey(t *testing.T) {
+	t.Parallel()
+	id, account := bytes.Repeat([]byte{1}, 32), wire.AccountID{1}
+	keys, signers := ledger.Succession(id, [][]byte{{2}, {3}, {4}})
+	v, err := ledger.NewVerifier(id, signers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		by []int
+		ok bool
+	}{
+		{[]int{0, 0, 1, 1, 2}, true},
+		{[]int{0, 2}, true},
+		{[]int{1, 0}, false},
+		{[]int{0, 2, 2, 1}, false},
+		{[]int{0, 2, 0, 2}, false},
+	} {
+		e := ledger.Entry{Ledger: id, Stream: wire.Stream(id, account), Generation: 1, Epoch: 1, Note: make([]byte, ledger.NoteSize)}
+		var chain [][]byte
+		for _, key := range test.by {
+			e.Sequence++
+			chain = append(chain, e.Sign(keys[key]))
+			e.Previous = ledger.EntryHash(chain[len(chain)-1])
+		}
+		want := wire.Code("")
+		if !test.ok {
+			want = wire.CodeEntry
+		}
+		if _, _, err := v.VerifyChain(e.Stream, wire.Head{}, chain); wire.CodeOf(err) != want {
+			t.Errorf("signed by %v: got %v, want %q", test.by, err, want)
+		}
+	}
+}
+
 // Every byte of an entry is signed, or is the signature.
 func TestEntryBitFlips(t *testing.T) {
 	t.Parallel()

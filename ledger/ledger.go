@@ -20,8 +20,9 @@ type Ledger interface {
 	ReadHead(ctx context.Context, a wire.AccountID, stream wire.StreamID, nonce [32]byte, hint []byte) (SignedHead, error)
 
 	// CompareAndAppend makes c durable if c.Append.Expected is the newest head.
-	// CodeConflict: it is not, and nothing was changed. Any other error: it may
-	// have been done, and ReadHead will tell.
+	// CodeConflict: it is not, and nothing was changed. CodeStorageFull,
+	// CodeRateLimited: nothing was changed. Any other error: it may have been done,
+	// and ReadHead will tell. No number of failures ends a stream.
 	CompareAndAppend(ctx context.Context, c *wire.Commit) (Receipt, error)
 }
 

@@ -223,7 +223,7 @@ func openSecret(key hpke.PrivateKey, info, envelope []byte) ([]byte, error) {
 }
 
 func envelopeInfo(to string, s Scope, device DeviceID) []byte {
-	return labelled("vault secret envelope", s.fields(to, device))
+	return boxData("vault secret envelope", &s, []any{to, device})
 }
 
 // FeedTokenHash is what the host stores of a feed token.

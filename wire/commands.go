@@ -112,7 +112,7 @@ type ReplaceUV struct {
 // UVPossessionMessage is what a new UV key signs with ES256: the CBOR that
 // UVPossession is the SHA-256 of.
 func UVPossessionMessage(account AccountID, device DeviceID, uv []byte) []byte {
-	return labelled("uv possession", []any{account, device, uv})
+	return labelled("uv possession", account, device, uv)
 }
 
 // UVPossession is H("uv possession", account ID, device ID, UV key).
@@ -232,6 +232,7 @@ type SyncResult struct {
 	Unsealed   []Handle `cbor:"8,keyasint,omitempty"` // records of earlier epochs, at most MaxHandles of them
 	Young      bool     `cbor:"9,keyasint,omitempty"`
 	NotesKey   []byte   `cbor:"10,keyasint"` // of the epoch in force
+	Listed     uint64   `cbor:"11,keyasint"` // sequence of the newest manifest: the host may give an older one in Manifest
 }
 
 // PINSet sets a new PIN, unlocks the account and begins a new epoch.

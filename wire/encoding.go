@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -28,7 +29,7 @@ var (
 		IndefLength:   cbor.IndefLengthForbidden,
 		NilContainers: cbor.NilContainerAsEmpty,
 		TagsMd:        cbor.TagsForbidden,
-	}.EncMode())
+	}.UserBufferEncMode())
 
 	decMode = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
@@ -72,32 +73,56 @@ func Unmarshal(data []byte, v any) error {
 	if err := decMode.Unmarshal(data, v); err != nil {
 		return &Error{Code: CodeMalformed, cause: err}
 	}
-	again, err := encMode.Marshal(v)
-	if err != nil || !bytes.Equal(again, data) {
+	if !encodesTo(v, data) {
 		return &Error{Code: CodeMalformed, cause: errNotCanonical}
 	}
 	return nil
 }
 
+// encodesTo reports whether data is the encoding of v. What it encodes may be a
+// secret and is only compared: it is wiped before the buffer serves again.
+func encodesTo(v any, data []byte) bool {
+	buf := scratch.Get().(*bytes.Buffer)
+	buf.Grow(len(data)) // so that no growth leaves a copy behind
+	err := encMode.MarshalToBuffer(v, buf)
+	same := err == nil && bytes.Equal(buf.Bytes(), data)
+	clear(buf.Bytes())
+	buf.Reset()
+	if buf.Cap() <= maxScratch {
+		scratch.Put(buf)
+	}
+	return same
+}
+
+// maxScratch is the largest buffer that is kept, in bytes: few messages are longer.
+const maxScratch = 64 << 10
+
+var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 var errNotCanonical = fmt.Errorf("not in deterministic encoding")
 
-// labelled is the only input to any hash or key derivation of the protocol:
-// deterministic CBOR of [label, version, fields…].
-func labelled(label string, fields []any) []byte {
-	return Marshal(append([]any{"passclave " + label, Version}, fields...))
+// labelled returns what [appendLabelled] appends.
+func labelled(label string, fields ...any) []byte {
+	return appendLabelled(make([]byte, 0, 256), label, nil, fields)
 }
 
 // Hash is SHA-256 over the deterministic CBOR of [label, version, fields…].
-// docs/protocol.md lists all labels.
+// docs/protocol.md lists all labels. Fields are uint64, strings, byte strings, the
+// IDs and digests of this package, and [Encoded].
 func Hash(label string, fields ...any) Digest {
-	return sha256.Sum256(labelled(label, fields))
+	return sha256.Sum256(appendLabelled(make([]byte, 0, 512), label, nil, fields))
 }
 
 // Derive is HKDF-SHA256 (RFC 5869) with an empty salt, the secret as input key
 // material and the deterministic CBOR of [label, version, fields…] as info. It
-// returns 32 bytes.
+// returns 32 bytes. Fields are those of [Hash].
 func Derive(secret []byte, label string, fields ...any) []byte {
-	key, err := hkdf.Key(sha256.New, secret, nil, string(labelled(label, fields)), 32)
+	return derive(secret, label, nil, fields)
+}
+
+func derive(secret []byte, label string, s *Scope, fields []any) []byte {
+	info := appendLabelled(make([]byte, 0, 256), label, s, fields)
+	key, err := hkdf.Key(sha256.New, secret, nil, string(info), 32)
 	if err != nil {
 		panic(err) // 32 bytes are always to be had from SHA-256
 	}

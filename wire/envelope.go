@@ -49,7 +49,7 @@ func AEAD() hpke.AEAD { return hpke.AES256GCM() }
 // DeviceKEM is the KEM of a device's encryption key.
 func DeviceKEM() hpke.KEM { return hpke.MLKEM768P256() }
 
-func (h Header) info() []byte { return labelled("request info", []any{h}) }
+func (h Header) info() []byte { return labelled("request info", Encoded(Marshal(h))) }
 
 // A Sealer seals one request and opens its answer. It is for one use.
 type Sealer struct {
@@ -137,6 +137,13 @@ func ParseEnvelope(data []byte) (*Envelope, error) {
 	case len(e.Header.Handles) > MaxHandles:
 		return nil, Errorf(CodeTooLarge, "%d handles", len(e.Header.Handles))
 	}
+	seen := make(map[Handle]bool, len(e.Header.Handles))
+	for _, h := range e.Header.Handles {
+		if seen[h] { // a few bytes would have the host load a record many times
+			return nil, Errorf(CodeMalformed, "a handle stands twice")
+		}
+		seen[h] = true
+	}
 	return &e, nil
 }
 
@@ -204,8 +211,8 @@ func (o *Opened) SealResponse(response []byte) ([]byte, error) {
 }
 
 func responseKeys(secret, enc []byte, responseNonce [32]byte) (cipher.AEAD, []byte) {
-	prk := must(hkdf.Extract(sha256.New, secret, labelled("response salt", []any{enc, responseNonce})))
-	key := must(hkdf.Expand(sha256.New, prk, string(labelled("response key", nil)), 32))
-	nonce := must(hkdf.Expand(sha256.New, prk, string(labelled("response nonce", nil)), 12))
+	prk := must(hkdf.Extract(sha256.New, secret, labelled("response salt", enc, responseNonce[:])))
+	key := must(hkdf.Expand(sha256.New, prk, string(labelled("response key")), 32))
+	nonce := must(hkdf.Expand(sha256.New, prk, string(labelled("response nonce")), 12))
 	return must(cipher.NewGCM(must(aes.NewCipher(key)))), nonce
 }

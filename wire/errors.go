@@ -52,7 +52,7 @@ const (
 	CodeUnavailable    Code = "unavailable"     // store, ledger, issuer or enclave cannot be reached
 	CodeStorageFull    Code = "storage-full"    // the store cannot take more
 	CodeRateLimited    Code = "rate-limited"    // slow down
-	CodeInternal       Code = "internal"        // a fault of this side; nothing was changed
+	CodeInternal       Code = "internal"        // a fault of this side
 	CodeFork           Code = "fork"            // (client) the service's history does not contain what this device remembers
 	CodeReceipt        Code = "receipt"         // a ledger receipt does not prove what it should
 	CodeUnsealedAnswer Code = "unsealed-answer" // (client) an answer that did not come from the enclave

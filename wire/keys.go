@@ -24,14 +24,10 @@ type Scope struct {
 	Epoch      uint64
 }
 
-func (s Scope) fields(rest ...any) []any {
-	return append([]any{s.Ledger, s.Account, s.Generation, s.Epoch}, rest...)
-}
-
 // The key schedule. docs/protocol.md draws it.
 
 // WrapKey seals an account key under one version of the KEK.
-func WrapKey(kek []byte, s Scope) []byte { return Derive(kek, "wrap key", s.fields()...) }
+func WrapKey(kek []byte, s Scope) []byte { return derive(kek, "wrap key", &s, nil) }
 
 // LedgerSeed is the Ed25519 seed (RFC 8032) of the ledger key of one KEK version.
 func LedgerSeed(kek, ledgerID []byte) []byte { return Derive(kek, "ledger key", ledgerID) }
@@ -44,7 +40,7 @@ func NotesKey(accountKey []byte) []byte { return Derive(accountKey, "notes key")
 
 // VaultKey seals the secret part of records: it needs both secrets of an epoch.
 func VaultKey(accountKey, vaultSecret []byte) []byte {
-	return Derive(labelled("vault", []any{accountKey, vaultSecret}), "vault key")
+	return Derive(labelled("vault", accountKey, vaultSecret), "vault key")
 }
 
 // MetadataKey seals the part of records that devices read offline.
@@ -61,7 +57,7 @@ func PreviousKey(vaultSecret []byte) []byte { return Derive(vaultSecret, "previo
 
 // RecoveryKey seals the private half of the recovery record.
 func RecoveryKey(pepper, stretchedPIN []byte) []byte {
-	return Derive(labelled("recovery", []any{pepper, stretchedPIN}), "recovery key")
+	return Derive(labelled("recovery", pepper, stretchedPIN), "recovery key")
 }
 
 // SealBox seals plaintext at rest: salt(24) ‖ AES-256-GCM(ciphertext ‖ tag) under
@@ -71,7 +67,7 @@ func SealBox(key []byte, label string, s Scope, plaintext []byte, context ...any
 	box := make([]byte, boxSaltSize, BoxOverhead+len(plaintext))
 	rand.Read(box)
 	var nonce [12]byte
-	return boxAEAD(key, box).Seal(box, nonce[:], plaintext, labelled(label, s.fields(context...)))
+	return boxAEAD(key, box).Seal(box, nonce[:], plaintext, boxData(label, &s, context))
 }
 
 // OpenBox opens what [SealBox] sealed with the same key, label, scope and
@@ -81,7 +77,7 @@ func OpenBox(key []byte, label string, s Scope, box []byte, context ...any) ([]b
 		return nil, errBox
 	}
 	var nonce [12]byte
-	plain, err := boxAEAD(key, box[:boxSaltSize]).Open(nil, nonce[:], box[boxSaltSize:], labelled(label, s.fields(context...)))
+	plain, err := boxAEAD(key, box[:boxSaltSize]).Open(nil, nonce[:], box[boxSaltSize:], boxData(label, &s, context))
 	if err != nil {
 		return nil, errBox
 	}
@@ -89,6 +85,11 @@ func OpenBox(key []byte, label string, s Scope, box []byte, context ...any) ([]b
 }
 
 var errBox = Errorf(CodeMalformed, "box does not open")
+
+// boxData is the associated data of a box.
+func boxData(label string, s *Scope, context []any) []byte {
+	return appendLabelled(make([]byte, 0, 192), label, s, context)
+}
 
 func boxAEAD(key, salt []byte) cipher.AEAD {
 	block := must(aes.NewCipher(Derive(key, "box", salt)))

@@ -93,17 +93,17 @@ func TranscriptMessage(role Role, b Binding, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return transcript(role, b, p, body), nil
+	return appendTranscript(nil, role, b, p, body), nil
 }
 
-func transcript(role Role, b Binding, p *Body, body []byte) []byte {
-	return labelled("request", []any{string(role), b.Key, b.Exporter, b.Account, p.Device, p.Request, p.Challenge, body})
+func appendTranscript(to []byte, role Role, b Binding, p *Body, body []byte) []byte {
+	return appendLabelled(to, "request", nil, []any{string(role), b.Key, b.Exporter, b.Account, p.Device, p.Request, p.Challenge, body})
 }
 
 // Transcript is T(role): the SHA-256 of [TranscriptMessage] for a body that was
 // already parsed from its bytes.
 func Transcript(role Role, b Binding, parsed *Body, body []byte) Digest {
-	return sha256.Sum256(transcript(role, b, parsed, body))
+	return sha256.Sum256(appendTranscript(make([]byte, 0, 1024), role, b, parsed, body))
 }
 
 // VerifySignature checks an ES256 signature in ASN.1 DER by an uncompressed P-256

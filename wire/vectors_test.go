@@ -292,6 +292,7 @@ func writeVectors(t *testing.T) {
 	write("version", "envelope", CodeVersion, changed(func(e *Envelope) { e.Header.Version = 2 }))
 	write("enc-short", "envelope", CodeMalformed, changed(func(e *Envelope) { e.Enc = e.Enc[1:] }))
 	write("many-handles", "envelope", CodeTooLarge, changed(func(e *Envelope) { e.Header.Handles = make([]Handle, MaxHandles+1) }))
+	write("duplicate-handles", "envelope", CodeMalformed, changed(func(e *Envelope) { e.Header.Handles = []Handle{{4}, {5}, {4}} }))
 	write("truncated", "envelope", CodeMalformed, envelope[:len(envelope)-1])
 	write("trailing-byte", "envelope", CodeMalformed, append(slices.Clone(envelope), 0))
 	write("empty", "envelope", CodeMalformed, nil)

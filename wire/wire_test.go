@@ -320,3 +320,40 @@ func FuzzUnpad(f *testing.F) {
 		}
 	})
 }
+
+// What is hashed is the CBOR that Marshal makes, whatever the fields.
+func TestLabelledIsMarshal(t *testing.T) {
+	t.Parallel()
+	long := func(n int) []byte { return bytes.Repeat([]byte{0xa5}, n) }
+	numbers := []uint64{0, 1, 23, 24, 255, 256, 1<<16 - 1, 1 << 16, 1<<32 - 1, 1 << 32, 1<<64 - 1}
+	var fields []any
+	for _, n := range numbers {
+		fields = append(fields, n)
+	}
+	for _, n := range []int{0, 1, 23, 24, 255, 256, 1<<16 - 1, 1 << 16} {
+		fields = append(fields, long(n), strings.Repeat("é", n/2))
+	}
+	fields = append(fields, []byte(nil), "", Base64(long(32)), Digest(long(32)), AccountID(long(32)), StreamID(long(32)), DeviceID(long(16)),
+		Handle(long(16)), VersionID(long(16)), RequestID(long(16)), KeyID(long(8)))
+	for n := range len(fields) + 1 { // as many fields, and each alone
+		some := fields[:n]
+		if want := Marshal(append([]any{"passclave test", Version}, some...)); !bytes.Equal(labelled("test", some...), want) {
+			t.Fatalf("%d fields", n)
+		}
+		if n == len(fields) {
+			break
+		}
+		if want := Marshal([]any{"passclave ", Version, fields[n]}); !bytes.Equal(labelled("", fields[n]), want) {
+			t.Errorf("%T", fields[n])
+		}
+	}
+	h := Header{Version: Version, Handles: []Handle{{1}}, Known: &Head{Sequence: 300}}
+	if want := Marshal([]any{"passclave header", Version, h}); !bytes.Equal(labelled("header", Encoded(Marshal(h))), want) {
+		t.Error("a field that is encoded already")
+	}
+	s := Scope{Ledger: long(32), Account: AccountID(long(32)), Generation: 1 << 33, Epoch: 24}
+	want := Marshal([]any{"passclave scope", Version, s.Ledger, s.Account, s.Generation, s.Epoch, "x", uint64(5)})
+	if !bytes.Equal(boxData("scope", &s, []any{"x", uint64(5)}), want) {
+		t.Error("a scope and its context")
+	}
+}

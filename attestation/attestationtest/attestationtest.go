@@ -1,5 +1,5 @@
 // Package attestationtest makes simulated evidence for tests, genuine or false in
-// one chosen way. It has one root for each process, kept nowhere.
+// one chosen way. Its machine is made anew for each process, and kept nowhere.
 package attestationtest
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-sev-guest/proto/sevsnp"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 	"github.com/passclave/passclave/attestation/simtee/machine"
 	"github.com/passclave/passclave/wire"
 )
@@ -27,9 +28,11 @@ func NewMachine(t testing.TB) *machine.Machine {
 	return m
 }
 
-// Roots returns what a verifier has to trust to find the evidence of m genuine.
+// Roots returns what a verifier has to trust to find the evidence of m genuine: of
+// SEV-SNP, and of TDX and SGX.
 func Roots(m *machine.Machine) attestation.Roots {
-	return attestation.Roots{Simulation: []wire.Digest{sha256.Sum256(m.Root().Raw)}}
+	return attestation.Roots{Simulation: []wire.Digest{
+		sha256.Sum256(m.Root().Raw), sha256.Sum256(m.Intel().Certificate(intel.Root).Raw)}}
 }
 
 // Option makes a guest, or its evidence, unlike the ordinary one.

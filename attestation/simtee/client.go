@@ -1,5 +1,5 @@
 // Package simtee is the enclave's side of the simulated TEE: it asks
-// passclave-simtee for reports over a unix socket, as it would ask /dev/sev-guest.
+// passclave-simtee for reports over a unix socket, as it would ask /dev/sev-guest, configfs-tsm or EGo.
 // It holds no key. What the socket answers is passed on unverified, as hardware's
 // answer would be; who listens there is up to the folder's permissions.
 package simtee
@@ -23,11 +23,14 @@ import (
 // MaxAnswer is the largest answer, in bytes.
 const MaxAnswer = 64 << 10
 
-// Answer is what the simulated TEE sends: a report with its certificates, or why not.
+// Answer is what the simulated TEE sends: a report with what goes with it in a bundle
+// of its platform, or why not.
 type Answer struct {
-	Report       []byte   `cbor:"1,keyasint,omitempty"`
-	Certificates [][]byte `cbor:"2,keyasint,omitempty"` // X.509 in DER: VCEK, ASK, ARK
-	Refusal      string   `cbor:"3,keyasint,omitempty"`
+	Report       []byte                   `cbor:"1,keyasint,omitempty"`
+	Certificates [][]byte                 `cbor:"2,keyasint,omitempty"` // X.509 in DER: VCEK, ASK, ARK; none for TDX and SGX
+	Refusal      string                   `cbor:"3,keyasint,omitempty"`
+	Platform     attestation.Platform     `cbor:"4,keyasint,omitempty"`
+	Collateral   []attestation.Collateral `cbor:"5,keyasint,omitempty"`
 }
 
 // Sentinels of [Client.Make]; what the network does is passed on besides.
@@ -53,7 +56,11 @@ func ParseAnswer(data []byte) (*Answer, error) {
 	if len(a.Report) == 0 {
 		return nil, fmt.Errorf("%w: no report", ErrAnswer)
 	}
-	return &a, nil
+	switch a.Platform {
+	case attestation.PlatformSEVSNP, attestation.PlatformTDX, attestation.PlatformSGX:
+		return &a, nil
+	}
+	return nil, fmt.Errorf("%w: platform %.40q", ErrAnswer, a.Platform)
 }
 
 // Client is an [attestation.Maker]. It is safe for concurrent use.
@@ -77,7 +84,7 @@ func (c *Client) Make(ctx context.Context, reportData [64]byte) (*attestation.Bu
 	if err != nil {
 		return nil, err
 	}
-	return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: a.Report, Certificates: a.Certificates}, nil
+	return &attestation.Bundle{Platform: a.Platform, Report: a.Report, Certificates: a.Certificates, Collateral: a.Collateral}, nil
 }
 
 // exchange sends question and returns what comes back until the server closes, at

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/passclave/passclave/attestation"
@@ -38,12 +39,16 @@ func answering(t *testing.T, answer []byte) string {
 
 func TestClient(t *testing.T) {
 	t.Parallel()
-	a := simtee.Answer{Report: []byte{1}, Certificates: [][]byte{{2}, {3}}}
-	b, err := simtee.NewClient(answering(t, wire.Marshal(a))).Make(t.Context(), [64]byte{})
-	if err != nil || b.Platform != attestation.PlatformSEVSNP || !bytes.Equal(b.Report, a.Report) || len(b.Certificates) != 2 {
-		t.Errorf("%+v, %v", b, err)
+	for _, p := range []attestation.Platform{attestation.PlatformSEVSNP, attestation.PlatformTDX, attestation.PlatformSGX} {
+		a := simtee.Answer{Platform: p, Report: []byte{1}, Certificates: [][]byte{{2}, {3}},
+			Collateral: []attestation.Collateral{{Name: "tcb-info", Data: []byte{4}, Issuer: [][]byte{{5}}}}}
+		b, err := simtee.NewClient(answering(t, wire.Marshal(a))).Make(t.Context(), [64]byte{})
+		want := &attestation.Bundle{Platform: p, Report: a.Report, Certificates: a.Certificates, Collateral: a.Collateral}
+		if err != nil || !reflect.DeepEqual(b, want) {
+			t.Errorf("%s: %+v, %v", p, b, err)
+		}
 	}
-	_, err = simtee.NewClient(answering(t, wire.Marshal(simtee.Answer{Refusal: "no"}))).Make(t.Context(), [64]byte{})
+	_, err := simtee.NewClient(answering(t, wire.Marshal(simtee.Answer{Refusal: "no"}))).Make(t.Context(), [64]byte{})
 	if !errors.Is(err, simtee.ErrRefused) {
 		t.Errorf("refusal: %v", err)
 	}
@@ -51,17 +56,19 @@ func TestClient(t *testing.T) {
 
 func TestClientRefusesAnswers(t *testing.T) {
 	t.Parallel()
-	large := wire.Marshal(simtee.Answer{Report: make([]byte, simtee.MaxAnswer)})
+	large := wire.Marshal(simtee.Answer{Platform: attestation.PlatformTDX, Report: make([]byte, simtee.MaxAnswer)})
 	for name, c := range map[string]struct {
 		answer []byte
 		want   error
 	}{
 		"nothing":        {nil, simtee.ErrAnswer},
 		"no CBOR":        {[]byte("report"), simtee.ErrAnswer},
-		"trailing byte":  {append(wire.Marshal(simtee.Answer{Report: []byte{1}}), 0), simtee.ErrAnswer},
-		"unknown member": {wire.Marshal(map[int]any{1: []byte{1}, 9: 1}), simtee.ErrAnswer},
+		"trailing byte":  {append(wire.Marshal(simtee.Answer{Platform: attestation.PlatformTDX, Report: []byte{1}}), 0), simtee.ErrAnswer},
+		"unknown member": {wire.Marshal(map[int]any{1: []byte{1}, 4: "tdx", 9: 1}), simtee.ErrAnswer},
 		"too large":      {large, simtee.ErrAnswer},
-		"no report":      {wire.Marshal(simtee.Answer{Certificates: [][]byte{{1}}}), simtee.ErrAnswer},
+		"no report":      {wire.Marshal(simtee.Answer{Platform: attestation.PlatformTDX, Certificates: [][]byte{{1}}}), simtee.ErrAnswer},
+		"no platform":    {wire.Marshal(simtee.Answer{Report: []byte{1}}), simtee.ErrAnswer},
+		"a token":        {wire.Marshal(simtee.Answer{Platform: attestation.PlatformAzureAttestation, Report: []byte{1}}), simtee.ErrAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,7 +119,7 @@ func TestClientContext(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	seed := wire.Marshal(simtee.Answer{Report: []byte{1}, Certificates: [][]byte{{2}}})
+	seed := wire.Marshal(simtee.Answer{Platform: attestation.PlatformSGX, Report: []byte{1}, Certificates: [][]byte{{2}}})
 	if _, err := simtee.ParseAnswer(seed); err != nil {
 		f.Fatal(err)
 	}
@@ -121,7 +128,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := simtee.ParseAnswer(data)
 		switch {
-		case err == nil && (len(a.Report) == 0 || a.Refusal != "" || !bytes.Equal(wire.Marshal(a), data)):
+		case err == nil && (len(a.Report) == 0 || a.Platform == "" || a.Refusal != "" || !bytes.Equal(wire.Marshal(a), data)):
 			t.Errorf("%x was accepted as %+v", data, a)
 		case err != nil && !errors.Is(err, simtee.ErrAnswer) && !errors.Is(err, simtee.ErrRefused):
 			t.Errorf("untyped refusal %v", err)

@@ -1,3 +1,5 @@
+//go:build !sgx
+
 package main
 
 import (
@@ -18,7 +20,14 @@ func TestConfine(t *testing.T) {
 		return
 	}
 	// landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1); errno != 0 {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1)
+	if errno != 0 {
+		version = 0
+	}
+	if got := kernelsLandlock(); got != int(version) {
+		t.Errorf("the kernel's Landlock has version %d, not %d", version, got)
+	}
+	if errno != 0 {
 		t.Skip("SKIPPED: this kernel has no Landlock")
 	}
 	dir := t.TempDir()
@@ -37,6 +46,16 @@ func TestConfine(t *testing.T) {
 	child.Env = append(os.Environ(), "PASSCLAVE_TEST_CONFINED="+dir)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// What a kernel leaves open is told.
+func TestUnconfined(t *testing.T) {
+	t.Parallel()
+	for version, told := range map[int]bool{-1: true, 0: true, 1: true, landlockVersion - 1: true, landlockVersion: false, landlockVersion + 4: false} {
+		if left := unconfined(version); (left != "") != told {
+			t.Errorf("version %d: %q", version, left)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -29,9 +30,18 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// ballast is bytes of the heap that are held and never touched, for the reason that
+// the host has: they take no memory, and the collector, which waits until the heap
+// has doubled, runs less often while little lives in it.
+const ballast = 32 << 20
+
 func main() {
 	aciEnv := environment(os.Getenv)
 	os.Clearenv()
+	if !secret.Erases {
+		// Where a collection erases what held secrets, it stays frequent.
+		defer goruntime.KeepAlive(make([]byte, ballast))
+	}
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
 	var t teeFlags
@@ -49,24 +59,22 @@ func main() {
 }
 
 func run(ctx context.Context, log *slog.Logger, listen, config string, flags teeFlags, aciEnv func(string) string) error {
-	if err := flags.check(); err != nil {
+	maker, err := hardware(ctx, log, flags, aciEnv)
+	if err != nil {
 		return err
 	}
-	// The simulated TEE measures /proc/PID/exe, which the kernel hides, for a process
-	// that is not dumpable, from everybody but root.
-	if err := secret.Harden(flags.simulated != "" && os.Geteuid() != 0); err != nil {
+	if err := harden(flags); err != nil {
+		return err
+	}
+	if config, err = configurationFile(config); err != nil {
 		return err
 	}
 	file, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
-	hardware, err := openTEE(ctx, log, flags, interfaces, os.DirFS("/"), aciEnv)
-	if err != nil {
-		return err
-	}
 	evidence := func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-		return attestation.Make(ctx, hardware, runtimeData, file, time.Now())
+		return attestation.Make(ctx, maker, runtimeData, file, time.Now())
 	}
 	r, err := runtime.New(runtime.Options{Configuration: file, Evidence: evidence, Log: log})
 	if err != nil {
@@ -80,19 +88,20 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags tee
 	if err != nil {
 		return err
 	}
-	if err := confine(hardware.folders...); err != nil {
+	if err := confine(maker.folders...); err != nil {
 		return err
 	}
-	if flags.simulated != "" {
+	warnUnconfined(log)
+	if maker.simulated {
 		log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
 	} else {
-		log.Info("reports by", "interface", hardware.name, "security_context", hardware.context, "erases", secret.Erases)
+		log.Info("reports by", "interface", maker.name, "security_context", maker.context, "erases", secret.Erases)
 	}
 	fmt.Println("ready", listen)
 
 	go unseal(ctx, log, r, &keyrelease.Client{
 		Service: configuration.KeyService, Config: wire.ConfigurationHash(file),
-		Evidence: evidence, RSA: keyrelease.GenerateRSA(),
+		Evidence: evidence, RSA: keyrelease.GenerateRSA(secret.Do), Do: secret.Do, Clock: r.CertificateTime,
 	})
 	return r.Serve(ctx, listener)
 }
@@ -124,7 +133,7 @@ const (
 
 // unseal gets the KEK, for as long as it takes, and later its newer versions.
 func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *keyrelease.Client) {
-	wait, backOff, held := firstWait, firstWait, ""
+	held, waits := "", newWaits()
 	for {
 		started := time.Now()
 		versions, err := release(ctx, client)
@@ -137,19 +146,33 @@ func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *k
 		for _, k := range versions {
 			clear(k.Key)
 		}
-		wait = lookAgain
 		if err != nil {
 			log.Warn("no KEK from the key service", "reason", err)
 			r.Sealed(err.Error())
-			wait = backOff
-			backOff = min(2*backOff, longest)
 		}
+		wait := waits.after(err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 	}
+}
+
+// waits grow while tries fail one after another.
+type waits struct{ next time.Duration }
+
+func newWaits() *waits { return &waits{next: firstWait} }
+
+// after returns how long to wait after a try.
+func (w *waits) after(err error) time.Duration {
+	if err == nil {
+		w.next = firstWait
+		return lookAgain
+	}
+	wait := w.next
+	w.next = min(2*wait, longest)
+	return wait
 }
 
 // keks are all versions of the KEK, oldest first.

@@ -1,3 +1,5 @@
+//go:build !sgx
+
 package main
 
 import (
@@ -8,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
@@ -17,15 +20,11 @@ import (
 	"github.com/passclave/passclave/attestation/collateral"
 	"github.com/passclave/passclave/attestation/guest"
 	"github.com/passclave/passclave/attestation/simtee"
+	"github.com/passclave/passclave/enclave/secret"
 	"github.com/passclave/passclave/keyrelease"
 )
 
-// teeFlags say who makes reports: the simulation or, by one of its interfaces, hardware.
-type teeFlags struct {
-	simulated, kind string
-	collateral      bool
-}
-
+// check demands either the simulation or hardware.
 func (f teeFlags) check() error {
 	switch {
 	case f.simulated == "" && f.kind == "":
@@ -34,14 +33,6 @@ func (f teeFlags) check() error {
 		return errors.New("-simtee is for the simulation alone: leave -tee and -collateral out")
 	}
 	return nil
-}
-
-// tee makes reports, with all that goes with them.
-type tee struct {
-	attestation.Maker
-	name    string
-	context bool     // ACI's security context is stapled
-	folders []string // what the interface needs of the file system while it runs
 }
 
 // reportInterface is one way to the hardware.
@@ -91,12 +82,27 @@ func choose(ctx context.Context, kind string, list []reportInterface) (*tee, err
 	return nil, errors.Join(errs...)
 }
 
+// hardware opens the TEE that this process runs in.
+func hardware(ctx context.Context, log *slog.Logger, f teeFlags, getenv func(string) string) (*tee, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return openTEE(ctx, log, f, interfaces, os.DirFS("/"), getenv)
+}
+
+// harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
+// the kernel hides, for a process that is not dumpable, from everybody but root.
+func harden(f teeFlags) error { return secret.Harden(f.simulated != "" && os.Geteuid() != 0) }
+
+// configurationFile returns the measured configuration's file: the one that was named.
+func configurationFile(named string) (string, error) { return named, nil }
+
 // openTEE opens what the flags say. Hardware's reports get what the host of ACI gives
 // with them, and the certificates that are missing or do not fit from AMD, on ACI from
 // Azure's cache first.
 func openTEE(ctx context.Context, log *slog.Logger, f teeFlags, list []reportInterface, root fs.FS, getenv func(string) string) (*tee, error) {
 	if f.simulated != "" {
-		return &tee{Maker: simtee.NewClient(f.simulated), name: "simulation"}, nil
+		return &tee{Maker: simtee.NewClient(f.simulated), name: "simulation", simulated: true}, nil
 	}
 	t, err := choose(ctx, f.kind, list)
 	if err != nil {

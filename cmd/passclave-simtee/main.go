@@ -1,5 +1,6 @@
 // Command passclave-simtee is the simulated TEE: it holds the keys of a simulated
-// root, measures whoever asks for a report, and signs it in SEV-SNP's real format.
+// root, measures whoever asks for a report, and signs it in the real format of SEV-SNP,
+// TDX or SGX.
 // SIMULATION: its evidence protects nothing. See docs/attestation.md.
 package main
 
@@ -12,18 +13,21 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/machine"
 )
 
-const usage = `usage: passclave-simtee -state DIR -socket PATH -host-data FILE
-       passclave-simtee root -state DIR
-       passclave-simtee measure FILE
+const usage = `usage: passclave-simtee [-platform NAME] -state DIR -socket PATH -host-data FILE
+       passclave-simtee root [-platform NAME] -state DIR
+       passclave-simtee measure [-platform NAME] FILE
 
 SIMULATION of a TEE. The first form serves reports; "root" makes the keys where
 there are none and prints the path of the root certificate that verifiers have to
-trust by name; "measure" prints the measurement of a binary in hex.
+trust by name; "measure" prints the measurement of a binary in hex. The platform is
+sev-snp, tdx or sgx.
 `
 
 // Exit codes: 0 stopped by a signal, 1 failed, 2 wrong use.
@@ -83,6 +87,7 @@ func parse(f *flag.FlagSet, args []string, stderr io.Writer, want int) error {
 // measure prints the measurement that the simulation has for a binary.
 func measure(_ context.Context, args []string, _ *slog.Logger, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("measure", flag.ContinueOnError)
+	p := platformFlag(f)
 	if err := parse(f, args, stderr, 1); err != nil {
 		return err
 	}
@@ -90,6 +95,25 @@ func measure(_ context.Context, args []string, _ *slog.Logger, stdout, stderr io
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%x\n", m)
+	_, err = fmt.Fprintf(stdout, "%x\n", m.Of(*p))
 	return err
+}
+
+// platformFlag adds the flag for the platform, which is one that can be simulated.
+func platformFlag(f *flag.FlagSet) *attestation.Platform {
+	p := attestation.PlatformSEVSNP
+	f.TextVar((*platformText)(&p), "platform", platformText(p), "what to simulate: sev-snp, tdx or sgx, a `name`")
+	return &p
+}
+
+type platformText attestation.Platform
+
+func (p platformText) MarshalText() ([]byte, error) { return []byte(p), nil }
+
+func (p *platformText) UnmarshalText(text []byte) error {
+	if !slices.Contains(machine.Platforms(), attestation.Platform(text)) {
+		return machine.ErrPlatform
+	}
+	*p = platformText(text)
+	return nil
 }

@@ -139,6 +139,22 @@ func TestServeRefusesConfiguration(t *testing.T) {
 	}
 }
 
+func TestServePlatforms(t *testing.T) {
+	t.Parallel()
+	for _, p := range []attestation.Platform{attestation.PlatformTDX, attestation.PlatformSGX} {
+		dir, configuration := state(t)
+		socket := filepath.Join(dir, "s")
+		s := start(t, "-platform", string(p), "-state", dir, "-socket", socket, "-host-data", configuration)
+		b, err := simtee.NewClient("unix:"+socket).Make(t.Context(), [64]byte{})
+		if err != nil || b.Platform != p || len(b.Collateral) != 4 {
+			t.Errorf("%s: %+v, %v", p, b, err)
+		}
+		if code := s.stop(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+}
+
 func TestMeasureAndRoot(t *testing.T) {
 	t.Parallel()
 	dir, _ := state(t)
@@ -146,21 +162,33 @@ func TestMeasureAndRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := machine.Measure(path)
+	m, err := machine.Measure(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	if code := run(t.Context(), []string{"measure", path}, &out, io.Discard); code != 0 || out.String() != hex.EncodeToString(want[:])+"\n" {
-		t.Errorf("exit code %d, %q", code, &out)
-	}
-	out.Reset()
-	var log bytes.Buffer
-	if code := run(t.Context(), []string{"root", "-state", dir}, &out, &log); code != 0 || out.String() != filepath.Join(dir, machine.RootFile)+"\n" {
-		t.Errorf("exit code %d, %q", code, &out)
-	}
-	if !strings.Contains(log.String(), "SIMULATION") {
-		t.Errorf("the log does not say SIMULATION: %s", &log)
+	for _, c := range []struct {
+		flags []string
+		root  string
+		want  []byte
+	}{
+		{nil, machine.RootFile, m.SHA384[:]},
+		{[]string{"-platform", "sev-snp"}, machine.RootFile, m.SHA384[:]},
+		{[]string{"-platform", "tdx"}, machine.IntelRootFile, m.SHA384[:]},
+		{[]string{"-platform", "sgx"}, machine.IntelRootFile, m.SHA256[:]},
+	} {
+		var out, log bytes.Buffer
+		args := append([]string{"measure"}, append(c.flags, path)...)
+		if code := run(t.Context(), args, &out, io.Discard); code != 0 || out.String() != hex.EncodeToString(c.want)+"\n" {
+			t.Errorf("%q: exit code %d, %q", args, code, &out)
+		}
+		out.Reset()
+		args = append([]string{"root"}, append(c.flags, "-state", dir)...)
+		if code := run(t.Context(), args, &out, &log); code != 0 || out.String() != filepath.Join(dir, c.root)+"\n" {
+			t.Errorf("%q: exit code %d, %q", args, code, &out)
+		}
+		if !strings.Contains(log.String(), "SIMULATION") {
+			t.Errorf("the log does not say SIMULATION: %s", &log)
+		}
 	}
 }
 
@@ -169,7 +197,8 @@ func TestUse(t *testing.T) {
 	for want, list := range map[int][][]string{
 		0: {{"-h"}, {"measure", "-h"}, {"root", "-h"}},
 		1: {{"measure", "/none/such"}},
-		2: {{}, {"-state", "a"}, {"-none"}, {"-state", "a", "-socket", "b", "-host-data", "c", "d"}, {"measure"}, {"measure", "a", "b"}, {"root"}},
+		2: {{}, {"-state", "a"}, {"-none"}, {"-state", "a", "-socket", "b", "-host-data", "c", "d"}, {"measure"}, {"measure", "a", "b"}, {"root"},
+			{"measure", "-platform", "azure-attestation", "a"}, {"root", "-platform", "", "-state", "a"}},
 	} {
 		for _, args := range list {
 			var out, usage bytes.Buffer

@@ -13,18 +13,19 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/machine"
 	"github.com/passclave/passclave/wire"
 )
 
 // open returns the machine of a state folder, and warns.
-func open(state string, log *slog.Logger) (*machine.Machine, error) {
+func open(state string, p attestation.Platform, log *slog.Logger) (*machine.Machine, error) {
 	m, err := machine.New(state)
 	if err != nil {
 		return nil, err
 	}
-	log.Warn("SIMULATION: reports of this machine prove nothing about hardware",
-		"root", filepath.Join(state, machine.RootFile), "root_sha256", fmt.Sprintf("%x", sha256.Sum256(m.Root().Raw)))
+	log.Warn("SIMULATION: reports of this machine prove nothing about hardware", "platform", p,
+		"root", filepath.Join(state, machine.RootFileOf(p)), "root_sha256", fmt.Sprintf("%x", sha256.Sum256(m.RootOf(p).Raw)))
 	return m, nil
 }
 
@@ -32,13 +33,14 @@ func open(state string, log *slog.Logger) (*machine.Machine, error) {
 func root(_ context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("root", flag.ContinueOnError)
 	state := f.String("state", "", "`folder` of the simulation's keys")
+	p := platformFlag(f)
 	if err := parse(f, args, stderr, 0); err != nil {
 		return err
 	}
-	if _, err := open(*state, log); err != nil {
+	if _, err := open(*state, *p, log); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(stdout, filepath.Join(*state, machine.RootFile))
+	_, err := fmt.Fprintln(stdout, filepath.Join(*state, machine.RootFileOf(*p)))
 	return err
 }
 
@@ -47,7 +49,8 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	f := flag.NewFlagSet("passclave-simtee", flag.ContinueOnError)
 	state := f.String("state", "", "`folder` of the simulation's keys")
 	socket := f.String("socket", "", "unix socket to serve, a `path`; its folder is made for this user alone where there is none")
-	hostData := f.String("host-data", "", "`file` whose SHA-256 every report has as HOST_DATA: the measured configuration")
+	hostData := f.String("host-data", "", "`file` whose SHA-256 every report has as HOST_DATA (MRCONFIGID, CONFIGID): the measured configuration")
+	p := platformFlag(f)
 	if err := parse(f, args, stderr, 0); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if _, err := wire.ParseConfiguration(configuration); err != nil {
 		return fmt.Errorf("%s: %w", *hostData, err)
 	}
-	m, err := open(*state, log)
+	m, err := open(*state, *p, log)
 	if err != nil {
 		return err
 	}
@@ -70,7 +73,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if _, err := fmt.Fprintf(stdout, "ready unix:%s\n", *socket); err != nil {
 		return err
 	}
-	return m.Serve(ctx, l, wire.ConfigurationHash(configuration), log)
+	return m.Serve(ctx, l, *p, wire.ConfigurationHash(configuration), log)
 }
 
 // listen replaces a socket that nobody serves any more. Only this user may connect.

@@ -32,7 +32,7 @@ func fetchEvidence(ctx context.Context, service string) (bundle, nonce []byte, e
 	if err != nil {
 		return nil, nil, usagef("%q is not the URL of a service", service)
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
 		return nil, nil, wire.NewError(wire.CodeUnavailable, err)
 	}

@@ -54,6 +54,7 @@ var errReported = errors.New("reported")
 var alarms = map[wire.Code]bool{
 	wire.CodeFork: true, wire.CodeRollback: true, wire.CodeHeadMismatch: true,
 	wire.CodeRecordMismatch: true, wire.CodeEntry: true, wire.CodeReceipt: true,
+	wire.CodeVaultSecret: true, wire.CodeMembers: true,
 }
 
 // exitCode returns the exit code of an error: [exitDone] for nil.

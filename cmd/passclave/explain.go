@@ -10,7 +10,7 @@ import (
 
 // remedies say what a person can do about a refusal.
 var remedies = map[wire.Code]string{
-	wire.CodeUnavailable:    "is the service running? Nothing was changed, or it shows at the next sync",
+	wire.CodeUnavailable:    "is the service running? What became of a change shows at the next sync",
 	wire.CodeUnsealedAnswer: "the host answered by itself, in the clear; it is not believed. Try again",
 	wire.CodeSealed:         "the enclave has no key-encryption key yet: its operator looks at /readyz",
 	wire.CodePolicy:         "the enclave is genuine, but not one that your trust policy names: `passclave verify` shows every check",
@@ -21,11 +21,13 @@ var remedies = map[wire.Code]string{
 	wire.CodeAccountExists:  "the account exists: `passclave join` adds this device to it",
 	wire.CodeNoAccount:      "there is no account yet: `passclave enroll` makes it",
 	wire.CodeFork:           "ALARM: the service shows a history that does not contain what this device remembers. Someone took back what happened. Do not clear this lightly: `passclave status`",
-	wire.CodeRollback:       "ALARM: the host served an older state than the newest. Nothing was changed",
-	wire.CodeHeadMismatch:   "ALARM: the host served an account head that no ledger entry names. Nothing was changed",
-	wire.CodeRecordMismatch: "ALARM: the host served a passkey's record that is not the one in force. Nothing was changed",
+	wire.CodeRollback:       "ALARM: the host served an older state than the newest. It was refused",
+	wire.CodeHeadMismatch:   "ALARM: the host served an account head that no ledger entry names. It was refused",
+	wire.CodeRecordMismatch: "ALARM: the host served a passkey's record that is not the one in force. It was refused",
+	wire.CodeVaultSecret:    "ALARM: a vault secret that does not lead back to the one this device holds. Someone with the key-encryption key may have made it. It was refused",
+	wire.CodeMembers:        "ALARM: the list of devices is not authenticated by the account's vault secret. Someone with the key-encryption key may have changed it. It was refused",
 	wire.CodeExcluded:       "this account has a passkey there already",
-	wire.CodeStorageFull:    "the service's disk is full; nothing was lost",
+	wire.CodeStorageFull:    "the service says that its disk is full. What it acknowledged before stands; `passclave status` shows whether this change does",
 	wire.CodeRateLimited:    "wait a little",
 }
 

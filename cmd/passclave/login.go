@@ -117,6 +117,12 @@ func discover(ctx context.Context, hc *http.Client, issuer string) (*discovered,
 	if d.Issuer != issuer {
 		return nil, fmt.Errorf("discovery names another issuer, %q", d.Issuer)
 	}
+	// One is handed to the browser's launcher, the other gets the code.
+	for _, endpoint := range []string{d.AuthURL, d.TokenURL} {
+		if u, err := url.Parse(endpoint); err != nil || u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("discovery names %.100q as an endpoint, which is not https", endpoint)
+		}
+	}
 	return &d, nil
 }
 

@@ -207,6 +207,40 @@ func TestLoginOutlivesForeignRedirects(t *testing.T) {
 	}
 }
 
+// Endpoints that the provider names are handed to the browser and get the code.
+func TestDiscovery(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*discovered)
+		fine   bool
+	}{
+		"as it should be":    {func(*discovered) {}, true},
+		"another issuer":     {func(d *discovered) { d.Issuer = "https://other.example" }, false},
+		"an option":          {func(d *discovered) { d.AuthURL = "--help" }, false},
+		"a file":             {func(d *discovered) { d.AuthURL = "file:///etc/passwd" }, false},
+		"no host":            {func(d *discovered) { d.AuthURL = "https:///authorize" }, false},
+		"code in the clear":  {func(d *discovered) { d.TokenURL = "http://issuer.example/token" }, false},
+		"no token endpoint":  {func(d *discovered) { d.TokenURL = "" }, false},
+		"no authorization's": {func(d *discovered) { d.AuthURL = "" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			request, _ := provider(t, func(issuer string) http.Handler {
+				d := discovered{Issuer: issuer, AuthURL: issuer + "/authorize", TokenURL: issuer + "/token"}
+				test.change(&d)
+				return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(d) })
+			})
+			hc, err := issuerClient(request.Issuer.Roots)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := discover(t.Context(), hc, request.Issuer.Issuer); (err == nil) != test.fine {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestLoginRefusesProvider(t *testing.T) {
 	t.Parallel()
 	discovery := func(issuer string) http.Handler {
@@ -217,9 +251,8 @@ func TestLoginRefusesProvider(t *testing.T) {
 		})
 	}
 	for name, handler := range map[string]func(string) http.Handler{
-		"its discovery names another": func(string) http.Handler { return discovery("https://other.example") },
-		"it shows a page to --user":   discovery,
-		"it has no discovery":         func(string) http.Handler { return http.NotFoundHandler() },
+		"it shows a page to --user": discovery,
+		"it has no discovery":       func(string) http.Handler { return http.NotFoundHandler() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,12 +23,13 @@ type notice struct {
 	Name     string    `json:"name,omitempty"`
 	Time     time.Time `json:"time"` // by the host's clock
 	Attempts uint64    `json:"attempts,omitempty"`
+	Lost     int       `json:"lost,omitempty"` // so many entries, up to this one, were too many to keep; the rest is empty then
 }
 
 func showNotices(notices []client.Notice) []notice {
 	out := []notice{}
 	for _, n := range notices {
-		s := notice{Sequence: n.Sequence, Kind: string(n.Kind), Device: n.Device.String(), Name: n.Name, Time: unix(n.Time), Attempts: n.Attempts}
+		s := notice{Sequence: n.Sequence, Kind: string(n.Kind), Device: n.Device.String(), Name: n.Name, Time: unix(n.Time), Attempts: n.Attempts, Lost: int(n.Lost)}
 		if n.Kind == ledger.KindRevoke {
 			s.Target = n.Target.String()
 		}
@@ -39,6 +40,10 @@ func showNotices(notices []client.Notice) []notice {
 
 func printNotices(w io.Writer, notices []notice) {
 	for _, n := range notices {
+		if n.Lost > 0 {
+			fmt.Fprintf(w, "  ! %d earlier changes were too many to keep: `passclave history` shows them\n", n.Lost)
+			continue
+		}
 		h := historyEntry{Kind: n.Kind, Target: n.Target, Attempts: n.Attempts}
 		fmt.Fprintf(w, "  ! %s: %s, device %.8s %s\n", moment(n.Time), what(h), n.Device, printable(n.Name))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/development/stack"
 )
 
@@ -30,6 +31,7 @@ type addresses struct {
 	Simulation bool   `json:"simulation"`
 	State      string `json:"state"`
 	Founded    bool   `json:"founded"`
+	Platform   string `json:"platform"`
 	Service    string `json:"service"`
 	Issuer     string `json:"issuer"`
 	Broker     string `json:"broker"`
@@ -41,7 +43,7 @@ type addresses struct {
 const readyWithin = 30 * time.Second
 
 func (a *app) upCommand() *cobra.Command {
-	var state, listen string
+	var state, listen, platform string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Run a whole service in simulation",
@@ -50,26 +52,31 @@ a development issuer that lets anyone log in as anyone, and a demo relying party
 and starts again what ends. Ctrl-C stops all.
 
 Everything is kept in one folder; the next start goes on where this one ends, also after a
-rebuild. A folder whose database has lost its key-encryption key is refused.
+rebuild. What is simulated (--platform) is decided by the first start. A folder whose database
+has lost its key-encryption key is refused.
 
 Simulation proves nothing about hardware: whoever is root on this machine, or can read the state
 folder, can read all. It is for trying, developing and testing.`,
 		Example: `  passclave up
-  passclave up --state /tmp/try --listen 127.0.0.1:9000`,
+  passclave up --state /tmp/try --listen 127.0.0.1:9000
+  passclave up --state /tmp/tdx --platform tdx`,
 		Args: args(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), state, listen) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.up(c.Context(), state, listen, attestation.Platform(platform))
+		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
+	c.Flags().StringVar(&platform, "platform", "", "what the first start simulates: sev-snp, tdx or sgx, a `name` (default sev-snp)")
 	return c
 }
 
-func (a *app) up(ctx context.Context, state, listen string) error {
+func (a *app) up(ctx context.Context, state, listen string, platform attestation.Platform) error {
 	bin, err := binFolder()
 	if err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Log: a.stderr, Color: a.terminal})
+	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Founding: stack.Founding{Platform: platform}, Log: a.stderr, Color: a.terminal})
 	if ctx.Err() != nil {
 		return nil // Ctrl-C
 	}
@@ -86,7 +93,7 @@ func (a *app) up(ctx context.Context, state, listen string) error {
 		a.warn("The service does not get ready, and goes on trying: %v", err)
 	}
 	out := addresses{
-		Simulation: true, State: s.Dir, Founded: s.Founded, Service: s.URL, Issuer: s.IssuerURL,
+		Simulation: true, State: s.Dir, Founded: s.Founded, Platform: string(s.Platform), Service: s.URL, Issuer: s.IssuerURL,
 		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile,
 	}
 	if err := a.print(out, func(w io.Writer) { printAddresses(w, out) }); err != nil {
@@ -105,7 +112,7 @@ func printAddresses(w io.Writer, s addresses) {
 	self := shortest(os.Args[0])
 	policy := shortest(s.Policy)
 	fmt.Fprintf(w, `
-Passclave runs in SIMULATION: it proves nothing about hardware, and protects from nobody with root here.
+Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protects from nobody with root here.
 
   service        %s
   issuer         %s   (development: anyone logs in as anyone)
@@ -116,19 +123,19 @@ Passclave runs in SIMULATION: it proves nothing about hardware, and protects fro
 
 Type next, in another terminal (the PIN and the local codes are yours to choose):
 
-  %[8]s enroll %[1]s --policy %[7]s --user alice --profile laptop
-  %[8]s passkey create --rp %[4]s --user alice --profile laptop
-  %[8]s passkey sign-in --rp %[4]s --profile laptop
+  %[9]s enroll %[2]s --policy %[8]s --user alice --profile laptop
+  %[9]s passkey create --rp %[5]s --user alice --profile laptop
+  %[9]s passkey sign-in --rp %[5]s --profile laptop
 
-  %[8]s join %[1]s --policy %[7]s --user alice --profile phone
-  %[8]s passkey sign-in --rp %[4]s --profile phone
+  %[9]s join %[2]s --policy %[8]s --user alice --profile phone
+  %[9]s passkey sign-in --rp %[5]s --profile phone
 
-  %[8]s history --profile laptop
-  %[8]s verify --profile laptop
+  %[9]s history --profile laptop
+  %[9]s verify --profile laptop
 
 Ctrl-C stops everything; the state stays.
 
-`, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, policy, self)
+`, s.Platform, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, policy, self)
 }
 
 // shortest returns path as it is shortest to type from here.

@@ -32,10 +32,10 @@ func (s *Stack) command(part Part) command {
 	c := command{dir: s.Dir, path: s.binary(part)}
 	switch part {
 	case SimTEE:
-		c.args = []string{"-state", string(SimTEE), "-socket", simteeSocket, "-host-data", configurationFile}
+		c.args = []string{"-state", string(SimTEE), "-socket", simteeSocket, "-host-data", configurationFile, "-platform", string(s.facts.platform())}
 	case Broker:
 		c.args = []string{"-state", string(Broker), "-listen", s.facts.Broker, "-tls-cert", tlsFile, "-tls-key", tlsKeyFile,
-			"-simulation-root", simulationRoot, "-policy", releaseFile, "-key", keyName}
+			"-simulation-root", s.facts.rootFile(), "-policy", releaseFile, "-key", keyName}
 		if s.Founded {
 			c.args = append(c.args, "-create")
 		}
@@ -58,9 +58,10 @@ func (s *Stack) command(part Part) command {
 // EnclaveSocket is the absolute path of the socket on which the enclave listens.
 func (s *Stack) EnclaveSocket() string { return s.path(enclaveSocket) }
 
-// Measurement returns what the simulated TEE measures of a binary.
+// Measurement returns what the simulated TEE measures of a binary, on the platform that
+// was founded.
 func (s *Stack) Measurement(ctx context.Context, path string) ([]byte, error) {
-	out, err := exec.CommandContext(ctx, s.binary(SimTEE), "measure", path).Output()
+	out, err := exec.CommandContext(ctx, s.binary(SimTEE), "measure", "-platform", string(s.facts.platform()), path).Output()
 	if err != nil {
 		return nil, fmt.Errorf("measure %s: %w", path, err)
 	}

@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 // part does what a real part does for the stack, and no more.
 func part(name string) error {
 	if len(os.Args) > 1 && os.Args[1] == "measure" {
-		fmt.Println(strings.Repeat("ab", 48))
+		// As the real one: measure -platform NAME FILE.
+		fmt.Println(strings.Repeat("ab", map[string]int{"sev-snp": 48, "tdx": 48, "sgx": 32}[os.Args[3]]))
 		return nil
 	}
 	if _, err := os.Stat("broken-" + name); err == nil {
@@ -58,7 +59,7 @@ func part(name string) error {
 	}
 	values := map[string]string{}
 	f := flag.NewFlagSet(name, flag.ExitOnError)
-	for _, n := range []string{"state", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave"} {
+	for _, n := range []string{"state", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform"} {
 		f.Func(n, "", func(v string) error { values[n] = v; return nil })
 	}
 	create := f.Bool("create", false, "")
@@ -71,6 +72,12 @@ func part(name string) error {
 	switch name {
 	case "simtee":
 		if err := fakeRoot(filepath.Join(values["state"], "simulation-root.pem")); err != nil {
+			return err
+		}
+		if err := fakeRoot(filepath.Join(values["state"], "simulation-intel-root.pem")); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(values["state"], "simulates"), []byte(values["platform"]), 0o600); err != nil {
 			return err
 		}
 	case "keybroker":

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/development/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
@@ -30,6 +32,9 @@ type Founding struct {
 	// the broker's release policy. Otherwise it is waived by name ("development"), so
 	// that a rebuild goes on with the same state.
 	Strict bool
+	// Platform is what the simulated TEE is; empty: SEV-SNP. Unlike the rest, it is not
+	// ignored by later starts: they refuse another one.
+	Platform attestation.Platform
 	// AnyPorts takes free ports instead of the usual ones.
 	AnyPorts bool
 }
@@ -71,6 +76,25 @@ type facts struct {
 	Configuration wire.Base64 `json:"configuration"` // SHA-256 of the measured configuration
 	Root          wire.Base64 `json:"root"`          // SHA-256 of the simulation root certificate (DER)
 	Keys          []string    `json:"keys"`          // versions of the KEK that the database may need
+
+	// Platform is what the simulated TEE is; empty, as in folders of earlier versions:
+	// SEV-SNP.
+	Platform attestation.Platform `json:"platform,omitempty"`
+}
+
+// platforms are those that can be founded.
+var platforms = []attestation.Platform{attestation.PlatformSEVSNP, attestation.PlatformTDX, attestation.PlatformSGX}
+
+func (f *facts) platform() attestation.Platform {
+	return cmp.Or(f.Platform, attestation.PlatformSEVSNP)
+}
+
+// rootFile is where the simulated TEE writes the root that it signs under.
+func (f *facts) rootFile() string {
+	if f.platform() == attestation.PlatformSEVSNP {
+		return string(SimTEE) + "/simulation-root.pem"
+	}
+	return string(SimTEE) + "/simulation-intel-root.pem"
 }
 
 const factsVersion = 1
@@ -87,8 +111,12 @@ func (s *Stack) load() error {
 	var f facts
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil || f.Version != factsVersion || len(f.Keys) == 0 {
+	if err := d.Decode(&f); err != nil || f.Version != factsVersion || len(f.Keys) == 0 || !slices.Contains(platforms, f.platform()) {
 		return &RefusedError{s.path(factsFile) + " cannot be read by this version", "Run the version that wrote it, or use another --state folder"}
+	}
+	if p := s.options.Founding.Platform; p != "" && p != f.platform() {
+		return &RefusedError{fmt.Sprintf("%s was founded on %s, not on %s: neither clients nor the broker would accept other evidence", s.Dir, f.platform(), p),
+			"Leave the platform out, or use another --state folder"}
 	}
 	if err := s.checkFacts(&f); err != nil {
 		return err
@@ -119,7 +147,12 @@ func (s *Stack) checkEmpty() error {
 		return &RefusedError{"There is a KEK in " + keys + ", but nothing else of the service that it belongs to",
 			"Bring the rest of the folder back from a backup, too; to begin anew, use another --state folder"}
 	}
-	for _, part := range Parts { // of the founding that was cut short
+	cutShort := !missing(s.path(foundingFile))
+	for _, part := range Parts {
+		if !cutShort && !missing(s.path(string(part))) {
+			return &RefusedError{fmt.Sprintf("%s holds %q, but nothing says that a founding left it there", s.Dir, part),
+				"Bring the rest of the folder back from a backup, or use an empty --state folder"}
+		}
 		if err := os.RemoveAll(s.path(string(part))); err != nil {
 			return err
 		}
@@ -141,7 +174,7 @@ func (s *Stack) checkFacts(f *facts) error {
 		return &RefusedError{"The measured configuration " + s.path(configurationFile) + " is gone or was changed: the KEK is not released to it, and its ledger is not the database's",
 			"Bring it back from a backup"}
 	}
-	root, err := readPEM(s.path(simulationRoot), "CERTIFICATE")
+	root, err := readPEM(s.path(f.rootFile()), "CERTIFICATE")
 	if sum := sha256.Sum256(root); err != nil || !bytes.Equal(sum[:], f.Root) {
 		return &RefusedError{"The simulation root in " + s.path(string(SimTEE)) + " is gone or is another: neither clients nor the broker would accept its evidence",
 			"Bring the folder back from a backup"}
@@ -203,11 +236,15 @@ func (s *Stack) recordKeys(ctx context.Context) error {
 
 // foundBefore founds all that does not need the simulation root.
 func (s *Stack) foundBefore() error {
+	p := s.options.Founding.Platform
+	if p != "" && !slices.Contains(platforms, p) {
+		return &RefusedError{fmt.Sprintf("%q is no platform that can be simulated", p), "Use sev-snp, tdx or sgx"}
+	}
 	s.Founded = true
 	if err := statefile.Write(s.path(foundingFile), nil); err != nil {
 		return err
 	}
-	s.facts = &facts{Version: factsVersion}
+	s.facts = &facts{Version: factsVersion, Platform: p}
 	for n, address := range []*string{&s.facts.Host, &s.facts.Issuer, &s.facts.Broker, &s.facts.RP} {
 		var err error
 		if *address, err = freeAddress(firstPort+n, s.options.Founding.AnyPorts); err != nil {
@@ -280,13 +317,10 @@ func (s *Stack) foundConfiguration() ([]byte, error) {
 	return c.Encode()
 }
 
-// simulationRoot is written by the simulated TEE.
-const simulationRoot = string(SimTEE) + "/simulation-root.pem"
-
 // foundWithRoot founds what names the simulation root, which the simulated TEE has
 // just made: the trust policy and the release policy.
 func (s *Stack) foundWithRoot() error {
-	der, err := readPEM(s.path(simulationRoot), "CERTIFICATE")
+	der, err := readPEM(s.path(s.facts.rootFile()), "CERTIFICATE")
 	if err != nil {
 		return err
 	}

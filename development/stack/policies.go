@@ -3,7 +3,9 @@ package stack
 import (
 	"encoding/hex"
 	"os"
+	"strings"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
@@ -21,7 +23,7 @@ func (s *Stack) trustPolicy(measurement []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := policy.ForDevelopment(wire.Digest(s.facts.Root), wire.Digest(s.facts.Configuration), c.Ledger)
+	p := policy.ForDevelopment(wire.Digest(s.facts.Root), wire.Digest(s.facts.Configuration), c.Ledger, s.facts.platform())
 	if measurement != nil {
 		p.Releases[0].Measurement = policy.Require(policy.Hex(measurement))
 	}
@@ -33,16 +35,32 @@ func (s *Stack) trustPolicy(measurement []byte) ([]byte, error) {
 
 // releasePolicy is what the broker asks of an enclave before it has the KEK.
 func (s *Stack) releasePolicy(measurement []byte) []byte {
+	configuration := hex.EncodeToString(s.facts.Configuration)
 	claims := map[string]any{
-		"x-ms-attestation-type":       "sevsnpvm",
-		"x-ms-sevsnpvm-is-debuggable": false,
-		"x-ms-sevsnpvm-vmpl":          0,
-		"x-ms-sevsnpvm-hostdata":      hex.EncodeToString(s.facts.Configuration),
-		"x-passclave-simulated":       true,
-		"x-passclave-root":            hex.EncodeToString(s.facts.Root),
+		"x-passclave-simulated": true,
+		"x-passclave-root":      hex.EncodeToString(s.facts.Root),
+	}
+	var measured string // the claim that has the measurement
+	switch s.facts.platform() {
+	case attestation.PlatformTDX:
+		measured = "tdx_mrtd"
+		claims["x-ms-attestation-type"] = "tdxvm"
+		claims["tdx_td_attributes_debug"] = false
+		claims["tdx_mrconfigid"] = configuration + strings.Repeat("00", 16)
+	case attestation.PlatformSGX:
+		measured = "x-ms-sgx-mrenclave"
+		claims["x-ms-attestation-type"] = "sgx"
+		claims["x-ms-sgx-is-debuggable"] = false
+		claims["x-ms-sgx-config-id"] = configuration + strings.Repeat("00", 32)
+	default:
+		measured = "x-ms-sevsnpvm-launchmeasurement"
+		claims["x-ms-attestation-type"] = "sevsnpvm"
+		claims["x-ms-sevsnpvm-is-debuggable"] = false
+		claims["x-ms-sevsnpvm-vmpl"] = 0
+		claims["x-ms-sevsnpvm-hostdata"] = configuration
 	}
 	if measurement != nil {
-		claims["x-ms-sevsnpvm-launchmeasurement"] = hex.EncodeToString(measurement)
+		claims[measured] = hex.EncodeToString(measurement)
 	}
 	return releasepolicy.Require("https://"+s.facts.Broker, claims)
 }

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/passclave/passclave/attestation"
 )
 
 // Part is one of the processes.
@@ -86,9 +88,10 @@ type Stack struct {
 	URL        string // the host's API
 	IssuerURL  string
 	BrokerURL  string
-	RPURL      string // http://localhost:PORT: also the relying party's origin
-	PolicyFile string // absolute path of the trust policy for clients
-	Founded    bool   // this start founded the service
+	RPURL      string               // http://localhost:PORT: also the relying party's origin
+	PolicyFile string               // absolute path of the trust policy for clients
+	Platform   attestation.Platform // what is simulated
+	Founded    bool                 // this start founded the service
 
 	options Options
 	facts   *facts
@@ -162,6 +165,7 @@ func (s *Stack) start(ctx context.Context) error {
 	s.BrokerURL = "https://" + s.facts.Broker
 	s.RPURL = "http://localhost:" + port(s.facts.RP)
 	s.PolicyFile = s.path(policyFile)
+	s.Platform = s.facts.platform()
 	return nil
 }
 

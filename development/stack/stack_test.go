@@ -2,11 +2,16 @@ package stack_test
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
@@ -112,6 +118,73 @@ func TestStrictFounding(t *testing.T) {
 	}
 	if !strings.Contains(string(read(t, o.Dir, "release.json")), want) {
 		t.Error("release policy does not name the measurement")
+	}
+}
+
+// The platform is founded: policies name it, its root and its claims, a later start goes
+// on with it, and refuses another.
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	for p, c := range map[attestation.Platform]struct {
+		root        string
+		measurement int
+		claims      map[string]string // of the release policy
+	}{
+		"":                         {"simtee/simulation-root.pem", 48, map[string]string{"x-ms-attestation-type": "sevsnpvm", "x-ms-sevsnpvm-launchmeasurement": "ab", "x-ms-sevsnpvm-hostdata": ""}},
+		attestation.PlatformSEVSNP: {"simtee/simulation-root.pem", 48, map[string]string{"x-ms-attestation-type": "sevsnpvm", "x-ms-sevsnpvm-is-debuggable": "false"}},
+		attestation.PlatformTDX:    {"simtee/simulation-intel-root.pem", 48, map[string]string{"x-ms-attestation-type": "tdxvm", "tdx_mrtd": "ab", "tdx_mrconfigid": strings.Repeat("00", 16), "tdx_td_attributes_debug": "false"}},
+		attestation.PlatformSGX:    {"simtee/simulation-intel-root.pem", 32, map[string]string{"x-ms-attestation-type": "sgx", "x-ms-sgx-mrenclave": "ab", "x-ms-sgx-config-id": strings.Repeat("00", 32), "x-ms-sgx-is-debuggable": "false"}},
+	} {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			o := options(t)
+			o.Founding.Platform, o.Founding.Strict = p, true
+			s := start(t, o)
+			is := cmp.Or(p, attestation.PlatformSEVSNP)
+			block, _ := pem.Decode(read(t, o.Dir, c.root))
+			root := sha256.Sum256(block.Bytes)
+			trust, err := policy.Parse(read(t, s.PolicyFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(trust.Platforms, []attestation.Platform{is}) || trust.Releases[0].Platform != is ||
+				!bytes.Equal(trust.Simulation.Roots[0], root[:]) || trust.Releases[0].Measurement.Want.String() != strings.Repeat("ab", c.measurement) {
+				t.Errorf("trust policy %+v", trust)
+			}
+			release := string(read(t, o.Dir, "release.json"))
+			c.claims["x-passclave-root"] = hex.EncodeToString(root[:])
+			for claim, value := range c.claims {
+				_, rest, found := strings.Cut(release, fmt.Sprintf(`"claim": %q`, claim))
+				rest, _, _ = strings.Cut(rest, "}")
+				if !found || !strings.Contains(rest, value) {
+					t.Errorf("release policy does not say %s %s: %s", claim, value, release)
+				}
+			}
+			if string(read(t, o.Dir, "simtee/simulates")) != string(is) || s.Platform != is {
+				t.Errorf("simulates %s, %s", read(t, o.Dir, "simtee/simulates"), s.Platform)
+			}
+			s.Stop()
+			o.Founding.Platform = ""
+			again := start(t, o)
+			if string(read(t, o.Dir, "simtee/simulates")) != string(is) || again.Platform != is {
+				t.Errorf("goes on as %s", again.Platform)
+			}
+			again.Stop()
+			o.Founding.Platform = attestation.PlatformTDX
+			if is == attestation.PlatformTDX {
+				o.Founding.Platform = attestation.PlatformSGX
+			}
+			var refused *stack.RefusedError
+			if _, err := stack.Start(t.Context(), o); !errors.As(err, &refused) {
+				t.Errorf("another platform: %v", err)
+			}
+		})
+	}
+	o := options(t)
+	o.Founding.Platform = attestation.PlatformAzureAttestation
+	var refused *stack.RefusedError
+	if _, err := stack.Start(t.Context(), o); !errors.As(err, &refused) {
+		t.Errorf("a platform that is none: %v", err)
 	}
 }
 
@@ -266,6 +339,27 @@ func TestKEKWithoutService(t *testing.T) {
 		}
 		if string(read(t, broker, file.FileName)) != string(kek) {
 			t.Fatalf("%s gone: the KEK was changed", name)
+		}
+	}
+}
+
+// A part's folder that no founding left there is not removed: it may be a simulation
+// root brought back from a backup before the rest, or a folder of somebody's own.
+func TestFolderThatNoFoundingMade(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"simtee", "issuer", "rp", "enclave"} {
+		o := options(t)
+		kept := filepath.Join(o.Dir, part, "kept")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(kept), 0o700), os.WriteFile(kept, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := stack.Start(t.Context(), o)
+		var refused *stack.RefusedError
+		if !errors.As(err, &refused) || refused.Remedy == "" {
+			t.Errorf("%s: %v", part, err)
+		}
+		if _, err := os.Stat(kept); err != nil {
+			t.Errorf("%s: %v", part, err)
 		}
 	}
 }

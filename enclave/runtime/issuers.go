@@ -22,43 +22,52 @@ import (
 const (
 	keysLife    = 10 * time.Minute // a cached key set
 	keysRefresh = 10 * time.Second // at most one refresh an issuer in so long
+	fetchTime   = 10 * time.Second // discovery document and key set together
 	maxKeys     = 256 << 10        // bytes of a key set or discovery document
 )
 
 // issuers fetches OpenID providers' signing keys over TLS that ends here. No proxy,
 // no certificate variable of the environment has a say.
 type issuers struct {
-	now func() time.Duration
+	now    func() time.Duration
+	signed signedTime
 
 	mu     sync.Mutex
 	cached map[string]*issuerKeys // by issuer
 }
 
 type issuerKeys struct {
-	mu      sync.Mutex // held while fetching
+	// one is taken while fetching, and guards the fields up to failed.
+	one     chan struct{}
 	client  *http.Client
 	keys    *jose.JSONWebKeySet
 	fetched time.Duration
-	signed  atomic.Int64 // newest iat of an accepted ID token of this issuer, Unix seconds
+	tried   time.Duration // the last fetch, failed or not
+	failed  error         // of the last fetch
 }
 
-// clock is what this issuer's certificates are judged by: the host's clock, or the
-// newest time that the issuer itself has signed if that is later. A host that
-// turns its clock back cannot bring an expired certificate back.
-func (k *issuerKeys) clock() time.Time {
-	now, signed := time.Now(), time.Unix(k.signed.Load(), 0)
+// signedTime is the newest time that anybody has signed whom the enclave believes:
+// the iat of every ID token accepted, whoever issued it.
+type signedTime struct {
+	newest atomic.Int64 // Unix seconds
+}
+
+// now is what all certificates are judged by: the host's clock, or the newest signed
+// time if that is later. A host that turns its clock back cannot bring an expired
+// certificate back. It does not hinder a host whose clock was wrong from the start.
+func (s *signedTime) now() time.Time {
+	now, signed := time.Now(), time.Unix(s.newest.Load(), 0)
 	if signed.After(now) {
 		return signed
 	}
 	return now
 }
 
-// accepted notes the iat of an ID token that was accepted.
-func (s *issuers) accepted(issuer string, iat uint64) {
-	k := s.of(issuer)
+// saw notes a signed time.
+func (s *signedTime) saw(unix uint64) {
 	for {
-		old := k.signed.Load()
-		if int64(iat) <= old || k.signed.CompareAndSwap(old, int64(iat)) {
+		old := s.newest.Load()
+		if int64(unix) <= old || s.newest.CompareAndSwap(old, int64(unix)) {
 			return
 		}
 	}
@@ -69,7 +78,7 @@ func (s *issuers) of(issuer string) *issuerKeys {
 	defer s.mu.Unlock()
 	k := s.cached[issuer]
 	if k == nil {
-		k = &issuerKeys{}
+		k = &issuerKeys{one: make(chan struct{}, 1)}
 		s.cached[issuer] = k
 	}
 	return k
@@ -80,32 +89,49 @@ func newIssuers(now func() time.Duration) *issuers {
 }
 
 // keys returns an issuer's keys, from memory unless they are old, or refresh asks
-// for newer ones and the last fetch is not too recent.
+// for newer ones and the last fetch is not too recent. While an issuer cannot be
+// reached, one request in keysRefresh waits for it; the others are told at once.
 func (s *issuers) keys(ctx context.Context, i *wire.Issuer, refresh bool) (*jose.JSONWebKeySet, error) {
 	k := s.of(i.Issuer)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	select {
+	case k.one <- struct{}{}:
+		defer func() { <-k.one }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	age := s.now() - k.fetched
 	if k.keys != nil && (age < keysRefresh || !refresh && age < keysLife) {
 		return k.keys, nil
 	}
+	if k.failed != nil && s.now()-k.tried < keysRefresh {
+		if k.keys != nil && age < keysLife {
+			return k.keys, nil
+		}
+		return nil, k.failed
+	}
 	if k.client == nil {
-		client, err := tlsClient(i.Roots, k.clock)
+		client, err := tlsClient(i.Roots, s.signed.now)
 		if err != nil {
 			return nil, err
 		}
 		k.client = client
 	}
-	keys, err := fetchKeys(ctx, k.client, i.Issuer)
+	// Not ended by whoever asked: one that goes away would leave the issuer unasked.
+	fetching, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
+	defer cancel()
+	keys, err := fetchKeys(fetching, k.client, i.Issuer)
+	k.tried, k.failed = s.now(), err
 	if err != nil {
 		return nil, err
 	}
-	k.keys, k.fetched = keys, s.now()
+	k.keys, k.fetched = keys, k.tried
 	return keys, nil
 }
 
 // fetchKeys follows OpenID Connect Discovery 1.0: the configuration's issuer must
-// be the one asked for, and its keys stand on the same host.
+// be the one asked for. Its keys stand wherever that document says, which with large
+// providers is another host: what vouches for them is TLS under the issuer's roots,
+// for both, and that neither redirects.
 func fetchKeys(ctx context.Context, client *http.Client, issuer string) (*jose.JSONWebKeySet, error) {
 	var document struct {
 		Issuer string `json:"issuer"`

@@ -34,12 +34,20 @@ func newLink(conn net.Conn) *link {
 var errBroken = wire.Errorf(wire.CodeUnavailable, "the connection to the host broke")
 
 // serve reads frames until the connection ends, and hands the host's calls to
-// handle, each in a goroutine of its own.
+// handle, in as many goroutines as there are calls under way, at most maxCalls.
+// They stay for the next call: a new one would grow its stack anew for every call.
 func (l *link) serve(handle func(wire.Frame) wire.Result) error {
-	slots := make(chan struct{}, maxCalls)
-	var calls sync.WaitGroup
-	defer calls.Wait()
-	defer l.fail() // before calls.Wait: it ends what handlers wait for
+	calls := make(chan wire.Frame) // taken only by those who wait for a call
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer close(calls)
+	defer l.fail() // before workers.Wait: it ends what handlers wait for
+	work := func(f wire.Frame) {
+		for ok := true; ok; f, ok = <-calls {
+			l.send(wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(handle(f))})
+		}
+	}
+	started := 0
 	in := bufio.NewReaderSize(l.conn, 64<<10)
 	for {
 		f, err := wire.ReadFrame(in)
@@ -55,12 +63,16 @@ func (l *link) serve(handle func(wire.Frame) wire.Result) error {
 			}
 			continue
 		}
-		slots <- struct{}{}
-		calls.Add(1)
-		go func() {
-			defer func() { <-slots; calls.Done() }()
-			l.send(wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(handle(f))})
-		}()
+		if started == maxCalls {
+			calls <- f
+			continue
+		}
+		select {
+		case calls <- f:
+		default:
+			started++
+			workers.Go(func() { work(f) })
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func (r *Runtime) request(ctx context.Context, l *link, body []byte) wire.Result
 	})
 	unlock()
 	if reply.Login != nil {
-		r.issuers.accepted(reply.Login.Issuer, reply.Login.Issued)
+		r.issuers.signed.saw(reply.Login.Issued)
 	}
 	if reply.Least > 0 {
 		r.pace.wait(ctx, r.now()-now, reply.Least, wrote)

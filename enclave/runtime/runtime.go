@@ -91,6 +91,10 @@ func New(o Options) (*Runtime, error) {
 // now is the enclave's clock: monotonic time since it started.
 func (r *Runtime) now() time.Duration { return time.Since(r.start) }
 
+// CertificateTime is what certificates are to be judged by, the key service's too:
+// the later of the host's clock and the newest signed time that was seen.
+func (r *Runtime) CertificateTime() time.Time { return r.issuers.signed.now() }
+
 // Unseal gives the runtime the KEK in all its versions, oldest first. The keys
 // are cleared where they come from and held in locked memory.
 func (r *Runtime) Unseal(keks []enclave.KEK) error {

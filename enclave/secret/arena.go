@@ -3,13 +3,15 @@
 //
 // Long-lived secrets (KEKs, the boot key) lie in one [Arena]: locked, left out of
 // core dumps. Transient ones run inside [Do]. Go's heap as such is not locked:
-// HPKE private keys and what lives for one request lie there.
+// HPKE private keys and what lives for one request lie there; docs/threat-model.md
+// names all of it.
 package secret
 
 import (
 	"fmt"
 	"sync"
 
+	allthreads "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,15 +51,16 @@ func (a *Arena) Hold(s []byte) ([]byte, error) {
 }
 
 // Harden takes from the process what it never needs: core files, new privileges by
-// execve, and, unless dumpable, being traced or looked into through /proc by its
-// own user.
+// execve (on all threads), and, unless dumpable, being traced or looked into through
+// /proc by its own user.
 func Harden(dumpable bool) error {
 	if !dumpable {
 		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 			return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 		}
 	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+	// Privileges are a thread's, and Go has started several by now.
+	if err := allthreads.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_NO_NEW_PRIVS: %w", err)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {

@@ -46,6 +46,12 @@ func (s *Server) forward(ctx context.Context, from caller, raw []byte) ([]byte, 
 	if !s.requests.allow(asked{h.Account, from.address}) {
 		return nil, errRate
 	}
+	// Nobody has authenticated the request yet: what is loaded for it counts as its body does.
+	records := int64(len(h.Handles)) * wire.MaxRecordSize
+	if !s.bodies.take(from, records) {
+		return nil, errTooMany
+	}
+	defer s.bodies.give(from, records)
 	need := wire.Need{Account: h.Account, State: true, Records: h.Handles}
 	if h.Known != nil {
 		need.After = &h.Known.Sequence

@@ -88,6 +88,8 @@ func (w *walk) link(stream wire.StreamID, row store.Entry) string {
 		return "does not follow the one before"
 	case w.last != nil && (e.Generation < w.last.Generation || e.Generation == w.last.Generation && e.Epoch < w.last.Epoch):
 		return "goes back to an earlier epoch"
+	case w.last != nil && w.verifier.Superseded(e.Signer, w.last.Signer):
+		return "is signed by an older ledger key than the one before"
 	}
 	w.at, w.last = here, e
 	return ""

@@ -13,6 +13,7 @@ import (
 	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/host/storetest"
+	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/ledger/ledgertest"
 	"github.com/passclave/passclave/wire"
 )
@@ -150,6 +151,33 @@ func TestEpochFalls(t *testing.T) {
 	s.Close()
 	if found := run(t, folder, keys); !slices.Equal(found, []fsck.Check{fsck.CheckEntry}) {
 		t.Fatalf("found %v", found)
+	}
+}
+
+// A ledger key that goes back to an older one is found, though it is known.
+func TestOlderLedgerKey(t *testing.T) {
+	t.Parallel()
+	keys := ledgertest.NewKeys(t)
+	private, signers := ledger.Succession(keys.LedgerID, [][]byte{{1}, {2}})
+	var err error
+	if keys.Verifier, err = ledger.NewVerifier(keys.LedgerID, signers); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	s, err := sqlite.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a := storetest.NewAccount(keys, "a")
+	for i, by := range []int{0, 1, 0} {
+		keys.Private = private[by]
+		if _, err := s.Commit(t.Context(), a.Change(1)); err != nil {
+			t.Fatal(err)
+		}
+		if found := run(t, folder, keys); slices.Contains(found, fsck.CheckEntry) != (i == 2) {
+			t.Fatalf("after entry %d: found %v", i+1, found)
+		}
 	}
 }
 

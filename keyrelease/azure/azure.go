@@ -5,7 +5,7 @@
 // (padded base64url, numeric nonces); it checks nothing about what they say.
 // [Decode] takes untrusted bytes. Members that are not listed are ignored, as
 // both services may add some. The references are docs/keyrelease.md and
-// Microsoft's REST API reference (attestation 2022-08-01, keys 7.4).
+// Microsoft's REST API reference (attestation 2022-08-01 and 2025-06-01, keys 7.4).
 package azure
 
 import (
@@ -19,11 +19,15 @@ import (
 )
 
 const (
-	AttestationVersion = "2022-08-01" // api-version of Azure Attestation
-	VaultVersion       = "7.4"        // api-version of Key Vault and Managed HSM
-	AttestSNPPath      = "/attest/SevSnpVm"
-	ContentType        = "application/json"
-	PolicyContentType  = "application/json; charset=utf-8"
+	AttestationVersion    = "2022-08-01" // api-version of Azure Attestation
+	AttestationVersionTDX = "2025-06-01" // the first that documents TDX
+	VaultVersion          = "7.4"        // api-version of Key Vault and Managed HSM
+	ContentType           = "application/json"
+	PolicyContentType     = "application/json; charset=utf-8"
+
+	AttestSNPPath         = "/attest/SevSnpVm"
+	AttestTDXPath         = "/attest/TdxVm"
+	AttestOpenEnclavePath = "/attest/OpenEnclave" // SGX
 
 	RequestIDHeader       = "x-ms-request-id"        // set by the service
 	ClientRequestIDHeader = "x-ms-client-request-id" // set by the client, echoed
@@ -94,6 +98,21 @@ func (n *Nonce) UnmarshalJSON(data []byte) error {
 // AttestRequest is the body of POST /attest/SevSnpVm.
 type AttestRequest struct {
 	Report      Bytes       `json:"report"` // JSON of an SNPReport
+	RuntimeData RuntimeData `json:"runtimeData"`
+	Nonce       Nonce       `json:"nonce,omitempty"`
+}
+
+// AttestTDXRequest is the body of POST /attest/TdxVm. Its initTimeData, what
+// MRCONFIGID is the hash of, is not sent.
+type AttestTDXRequest struct {
+	Quote       Bytes       `json:"quote"`
+	RuntimeData RuntimeData `json:"runtimeData"`
+	Nonce       Nonce       `json:"nonce,omitempty"`
+}
+
+// AttestOpenEnclaveRequest is the body of POST /attest/OpenEnclave.
+type AttestOpenEnclaveRequest struct {
+	Report      Bytes       `json:"report"` // a quote of SGX behind Open Enclave's header
 	RuntimeData RuntimeData `json:"runtimeData"`
 	Nonce       Nonce       `json:"nonce,omitempty"`
 }

@@ -61,7 +61,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"target":"t","enc":"RSA_AES_KEY_WRAP_256","nonce":7}`))
 	f.Add([]byte(`{"value":[{"kid":"k","attributes":{"enabled":true,"created":1}}],"nextLink":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, v := range []any{new(AttestRequest), new(SNPReport), new(KeyList), new(ReleaseRequest), new(ReleasedKey), new(KeyHSM)} {
+		for _, v := range []any{new(AttestRequest), new(AttestTDXRequest), new(AttestOpenEnclaveRequest), new(SNPReport), new(KeyList), new(ReleaseRequest), new(ReleasedKey), new(KeyHSM)} {
 			if err := Decode(data, v); err != nil && err != ErrMalformed {
 				t.Fatal(err)
 			}

@@ -3,6 +3,8 @@
 // Azure client works against it unchanged.
 //
 //	POST /attest/SevSnpVm                     evidence → token
+//	POST /attest/TdxVm
+//	POST /attest/OpenEnclave                  (SGX)
 //	GET  /.well-known/openid-configuration    where the token's keys are
 //	GET  /certs                               the token's keys
 //	GET  /keys/{name}/versions                versions of a key
@@ -108,6 +110,8 @@ func New(c Config) (*Broker, error) {
 		mux: http.NewServeMux(),
 	}
 	b.handle("POST "+azure.AttestSNPPath, b.attestSNP)
+	b.handle("POST "+azure.AttestTDXPath, b.attestTDX)
+	b.handle("POST "+azure.AttestOpenEnclavePath, b.attestOpenEnclave)
 	b.handle("GET /.well-known/openid-configuration", b.openID)
 	b.handle("GET /certs", b.certs)
 	b.handle("GET /keys/{name}/versions", b.versions)

@@ -146,8 +146,8 @@ func (b *Broker) version(r *request, name, id string) (keystore.Version, error) 
 	return keystore.Version{}, notFound()
 }
 
-// decide asks the version's policy. Beyond Azure's grammar, three claims are never
-// left open: unless the clause that released demands their value by name, a guest
+// decide asks the version's policy. Beyond Azure's grammar, some claims are never
+// left open ([neverOpen]): unless the clause that released demands their value by name, a guest
 // must not be debuggable, no migration agent may take it, and its evidence must not
 // be simulated.
 func (b *Broker) decide(r *request, v keystore.Version, t *token) error {
@@ -157,7 +157,12 @@ func (b *Broker) decide(r *request, v keystore.Version, t *token) error {
 	}
 	decision := policy.Evaluate(t.issuer, t.claims)
 	var open []string
-	for _, claim := range []string{claimDebuggable, claimMigration, claimSimulated} {
+	platform, _ := t.claims.Text(claimType)
+	claims, ok := neverOpen[platform]
+	if !ok {
+		open = append(open, claimType+" is none that this broker issues")
+	}
+	for _, claim := range claims {
 		if text, _ := t.claims.Text(claim); text != "false" && !decision.Pinned(claim) {
 			open = append(open, fmt.Sprintf("%s equals %q unless the policy names it, actual %q", claim, "false", text))
 		}

@@ -21,42 +21,6 @@ import (
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
-// Claims of a token, by Azure Attestation's names; the last two are ours.
-const (
-	claimDebuggable = "x-ms-sevsnpvm-is-debuggable"
-	claimMigration  = "x-ms-sevsnpvm-migration-allowed"
-	claimSimulated  = "x-passclave-simulated"
-)
-
-// tokenClaims is the payload of a token. Hex is lower case; the SVNs are those of
-// [leastTCB].
-type tokenClaims struct {
-	Issuer    string      `json:"iss"`
-	IssuedAt  int64       `json:"iat"`
-	NotBefore int64       `json:"nbf"`
-	Expires   int64       `json:"exp"`
-	ID        string      `json:"jti"`
-	Nonce     azure.Nonce `json:"nonce,omitempty"`
-
-	Version         string          `json:"x-ms-ver"`
-	Type            string          `json:"x-ms-attestation-type"`
-	Runtime         json.RawMessage `json:"x-ms-runtime"`
-	HostData        string          `json:"x-ms-sevsnpvm-hostdata"`
-	Measurement     string          `json:"x-ms-sevsnpvm-launchmeasurement"`
-	ReportData      string          `json:"x-ms-sevsnpvm-reportdata"`
-	Debuggable      bool            `json:"x-ms-sevsnpvm-is-debuggable"`
-	Migration       bool            `json:"x-ms-sevsnpvm-migration-allowed"`
-	SMT             bool            `json:"x-ms-sevsnpvm-smt-allowed"`
-	VMPL            uint32          `json:"x-ms-sevsnpvm-vmpl"`
-	GuestSVN        uint32          `json:"x-ms-sevsnpvm-guestsvn"`
-	BootloaderSVN   uint8           `json:"x-ms-sevsnpvm-bootloader-svn"`
-	TEESVN          uint8           `json:"x-ms-sevsnpvm-tee-svn"`
-	FirmwareSVN     uint8           `json:"x-ms-sevsnpvm-snpfw-svn"`
-	MicrocodeSVN    uint8           `json:"x-ms-sevsnpvm-microcode-svn"`
-	Simulated       bool            `json:"x-passclave-simulated"`
-	RootCertificate string          `json:"x-passclave-root"` // SHA-256 of the root's DER
-}
-
 // tokenAuthority issues tokens and reads them again. Its key is fresh in each
 // process and known to nobody else.
 type tokenAuthority struct {
@@ -106,7 +70,7 @@ func randomHex() string {
 }
 
 // issue signs claims, with issuer, times and ID of its own.
-func (a *tokenAuthority) issue(c tokenClaims) (string, error) {
+func (a *tokenAuthority) issue(c platformClaims) (string, error) {
 	now := a.now()
 	c.Issuer, c.ID, c.Version = a.issuer, randomHex(), "1.0"
 	c.IssuedAt, c.NotBefore, c.Expires = now.Unix(), now.Unix(), now.Add(tokenLifetime).Unix()

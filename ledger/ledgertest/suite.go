@@ -69,6 +69,8 @@ func Run(t *testing.T, open func(t *testing.T, keys *Keys) Backend) {
 		"streams are independent":               independent,
 		"a head older than memory is refused":   rollback,
 		"a fork of the store is refused":        fork,
+		"an append in doubt excuses no other":   rollbackInDoubt,
+		"failures do not end a stream":          manyFailures,
 		"receipt names the entry that was sent": receipt,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -307,6 +309,57 @@ func fork(t *testing.T, f *fixture) {
 	if got, err := f.tryRead(); err == nil && got != want {
 		t.Fatalf("the other branch's head, %v, was taken for the newest", got)
 	}
+}
+
+// rollbackInDoubt: while the outcome of an append is not known, the store may show
+// the head before it or that entry, and no third one, however well signed.
+func rollbackInDoubt(t *testing.T, f *fixture) {
+	f.append(t)
+	old := f.Store.Snapshot()
+	at := f.append(t)
+	before := f.Store.Snapshot()
+	f.failNext(Failed)
+	c, sent := f.keys.Entry(f.account, at)
+	_, err := f.Ledger.CompareAndAppend(f.ctx, c)
+	wantCode(t, err, wire.CodeUnavailable)
+
+	other, _ := f.keys.Entry(f.account, at)
+	for name, tamper := range map[string]func(){
+		"an older head": func() { f.Store.Restore(old) },
+		"no stream":     func() { f.Store.Restore(nil) },
+		"an entry that was never sent": func() {
+			f.Store.Restore(before)
+			if _, err := f.Store.commit(other); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		tamper()
+		if got, err := f.tryRead(); err == nil && got != at && got != sent {
+			t.Errorf("%s: %v was taken for the newest", name, got)
+		}
+	}
+	f.Store.Restore(before)
+	if got := f.read(t); got != at {
+		t.Fatalf("newest is %v, want %v", got, at)
+	}
+	f.append(t)
+}
+
+// manyFailures: a store that was down for long serves again.
+func manyFailures(t *testing.T, f *fixture) {
+	at := f.append(t)
+	f.Store.Before = func(*wire.Commit) Fault { return Failed }
+	for range 100 {
+		c, _ := f.keys.Entry(f.account, f.read(t))
+		_, err := f.Ledger.CompareAndAppend(f.ctx, c)
+		wantCode(t, err, wire.CodeUnavailable)
+	}
+	f.Store.Before = nil
+	if got := f.read(t); got != at {
+		t.Fatalf("newest is %v, want %v", got, at)
+	}
+	f.append(t)
 }
 
 func receipt(t *testing.T, f *fixture) {

@@ -11,6 +11,7 @@ package local
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/passclave/passclave/ledger"
@@ -31,12 +32,15 @@ type Memory struct {
 
 	mu      sync.Mutex
 	streams map[wire.StreamID]wire.Head // what this process endorsed or adopted; never goes back
-	// doubt holds, for a stream whose last append had no clear answer, the heads
-	// that may stand instead of the one in streams, all with its sequence plus one.
+	// doubt holds, for a stream whose last appends had no clear answer, the heads
+	// that may stand instead of the one in streams, all with its sequence plus one,
+	// oldest first.
 	doubt map[wire.StreamID][]wire.Head
 }
 
-// maxDoubt bounds how many appends of one stream may be without a clear answer.
+// maxDoubt bounds how many appends of one stream are remembered as without a clear
+// answer. The oldest is forgotten first: should it stand after all, it is refused as
+// a rollback.
 const maxDoubt = 16
 
 // New returns an empty memory. verifier gives the ledger keys in force.
@@ -130,7 +134,9 @@ func signed(h wire.Head) ledger.SignedHead {
 	return ledger.SignedHead{Head: h, Freshness: wire.FreshnessLocal}
 }
 
-// CompareAndAppend implements [ledger.Ledger].
+// CompareAndAppend implements [ledger.Ledger]. However many appends of a stream
+// failed, the next one is tried. A host that keeps an entry of which it said that it
+// refused it only gets CodeRollback.
 func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
 	a := &c.Append
 	e, err := l.verifier().Verify(a.Stream, a.Entry)
@@ -141,22 +147,27 @@ func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.R
 	if e.Sequence != a.Expected.Sequence+1 || e.Previous != a.Expected.Hash {
 		return ledger.Receipt{}, wire.Errorf(wire.CodeEntry, "entry does not follow the expected head")
 	}
+	if err := ctx.Err(); err != nil { // nothing is sent, so nothing is in doubt
+		return ledger.Receipt{}, wire.NewError(wire.CodeUnavailable, err)
+	}
 
 	l.mu.Lock()
 	if l.streams[a.Stream] != a.Expected { // a stream without a memory is at the zero head
 		l.mu.Unlock()
 		return ledger.Receipt{}, wire.Errorf(wire.CodeConflict, "expected head is not the newest")
 	}
-	if len(l.doubt[a.Stream]) >= maxDoubt {
-		l.mu.Unlock()
-		return ledger.Receipt{}, wire.Errorf(wire.CodeUnavailable, "the store gave no clear answer %d times", maxDoubt)
-	}
 	l.doubt[a.Stream] = append(l.doubt[a.Stream], head)
+	if n := len(l.doubt[a.Stream]); n > maxDoubt {
+		l.doubt[a.Stream] = slices.Delete(l.doubt[a.Stream], 0, n-maxDoubt)
+	}
 	l.mu.Unlock()
 
 	done, err := l.store.Commit(ctx, c)
+	if refused(err) {
+		l.refuse(a.Stream, head)
+	}
 	if err != nil {
-		return ledger.Receipt{}, err // conflict or not: ReadHead asks the store what stands
+		return ledger.Receipt{}, err // where it is in doubt, ReadHead asks the store what stands
 	}
 	if done.Newest != head {
 		return ledger.Receipt{}, wire.Errorf(wire.CodeReceipt, "the store appended another entry")
@@ -166,4 +177,29 @@ func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.R
 	l.streams[a.Stream] = head
 	delete(l.doubt, a.Stream)
 	return ledger.Receipt{Head: head}, nil
+}
+
+// refused reports whether a store's error says that nothing was appended.
+func refused(err error) bool {
+	switch wire.CodeOf(err) {
+	case wire.CodeConflict, wire.CodeStorageFull, wire.CodeRateLimited:
+		return true
+	}
+	return false
+}
+
+// refuse takes a head out of doubt that the store says it did not append.
+func (m *Memory) refuse(stream wire.StreamID, head wire.Head) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	doubt := m.doubt[stream]
+	i := slices.Index(doubt, head)
+	if i < 0 {
+		return // another append succeeded meanwhile
+	}
+	if doubt = slices.Delete(doubt, i, i+1); len(doubt) == 0 {
+		delete(m.doubt, stream)
+		return
+	}
+	m.doubt[stream] = doubt
 }

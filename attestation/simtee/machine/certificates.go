@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-sev-guest/kds"
+
+	"github.com/passclave/passclave/attestation/simtee/intel"
 )
 
 // The simulated chip is a Milan of stepping B1 (AMD 57230, "Determining the Product Name").
@@ -30,8 +32,8 @@ const (
 // rootBits is the size of AMD's ARK and ASK.
 const rootBits = 4096
 
-// Found makes a new machine in memory: root, intermediate and chip. Keys of the
-// certificate authorities have 4096 bits and take seconds.
+// Found makes a new machine in memory: root, intermediate and chip, and Intel's
+// hardware. Keys of AMD's certificate authorities have 4096 bits and take seconds.
 func Found(now time.Time) (*Machine, error) { return found(now, rootBits) }
 
 // FoundFast is [Found] with keys of 2048 bits, for tests.
@@ -47,6 +49,9 @@ func found(now time.Time, bits int) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{ark: *ark, ask: *ask}
+	if m.intel, err = intel.Found(now); err != nil {
+		return nil, err
+	}
 	chip := Chip{TCB: firmware}
 	rand.Read(chip.ID[:])
 	return m.Certify(chip, now, now.AddDate(vcekYears, 0, 0))
@@ -98,7 +103,7 @@ func newAuthority(parent *authority, name pkix.Name, now time.Time, bits int) (*
 // backdated lets a verifier's clock lag a little behind.
 const backdated = time.Hour
 
-// Certify returns a machine under the same root with another chip: a new VCEK and a
+// Certify returns a machine under the same roots with another chip: a new VCEK and a
 // certificate for it.
 func (m *Machine) Certify(chip Chip, notBefore, notAfter time.Time) (*Machine, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -120,7 +125,7 @@ func (m *Machine) Certify(chip Chip, notBefore, notAfter time.Time) (*Machine, e
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{ark: m.ark, ask: m.ask, chip: chip, vcek: vcek, key: key}, nil
+	return &Machine{ark: m.ark, ask: m.ask, chip: chip, vcek: vcek, key: key, intel: m.intel}, nil
 }
 
 func issue(template *x509.Certificate, issuer *authority, public any) (*x509.Certificate, error) {

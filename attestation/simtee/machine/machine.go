@@ -1,7 +1,8 @@
 // Package machine is the simulated hardware: it plays AMD (a root and an
 // intermediate certificate), the chip (a VCEK that signs reports) and the firmware
-// (which fills a report in). Its reports have the real byte format and pass the real
-// verifier. They prove nothing to whoever does not trust this very root by name.
+// (which fills a report in); for TDX and SGX, package intel plays Intel in the same
+// way, under a root of its own. Reports and quotes have the real byte formats and pass
+// the real verifiers. They prove nothing to whoever does not trust this very root by name.
 //
 // It owns the simulation's keys, in one state folder of one process. Whoever reads
 // that folder can make any evidence under its root. The enclave never holds these
@@ -21,6 +22,9 @@ import (
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/kds"
 	"github.com/google/go-sev-guest/proto/sevsnp"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 )
 
 // Machine is simulated hardware. It is safe for concurrent use.
@@ -29,6 +33,7 @@ type Machine struct {
 	chip     Chip
 	vcek     *x509.Certificate
 	key      *ecdsa.PrivateKey // P-384
+	intel    *intel.Hardware
 	binaries measured
 }
 
@@ -38,8 +43,19 @@ type authority struct {
 	key         *rsa.PrivateKey
 }
 
-// Root returns the root certificate, which verifiers have to trust by name.
+// Root returns AMD's root certificate, which verifiers of SEV-SNP have to trust by name.
 func (m *Machine) Root() *x509.Certificate { return m.ark.certificate }
+
+// RootOf returns the root certificate that a platform's verifiers have to trust by name.
+func (m *Machine) RootOf(p attestation.Platform) *x509.Certificate {
+	if p == attestation.PlatformSEVSNP {
+		return m.Root()
+	}
+	return m.intel.Certificate(intel.Root)
+}
+
+// Intel returns the hardware that makes quotes of TDX and SGX.
+func (m *Machine) Intel() *intel.Hardware { return m.intel }
 
 // Certificates returns VCEK, ASK and ARK in DER.
 func (m *Machine) Certificates() [][]byte {

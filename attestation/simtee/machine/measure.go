@@ -1,31 +1,49 @@
 package machine
 
 import (
+	"crypto/sha256"
 	"crypto/sha512"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"sync"
+
+	"github.com/passclave/passclave/attestation"
 )
 
-// Measure returns what the simulation has for a binary's launch measurement: the
-// SHA-384 of its file.
-func Measure(path string) ([48]byte, error) {
+// Measurement is what the simulation has for a binary's launch measurement: hashes of
+// its file.
+type Measurement struct {
+	SHA384 [48]byte // MEASUREMENT of SEV-SNP, MRTD of TDX
+	SHA256 [32]byte // MRENCLAVE of SGX
+}
+
+// Of returns the measurement as a platform's reports have it.
+func (m Measurement) Of(p attestation.Platform) []byte {
+	if p == attestation.PlatformSGX {
+		return m.SHA256[:]
+	}
+	return m.SHA384[:]
+}
+
+// Measure measures the binary at path.
+func Measure(path string) (Measurement, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return [48]byte{}, err
+		return Measurement{}, err
 	}
 	defer f.Close()
 	return measure(f)
 }
 
-func measure(f *os.File) (m [48]byte, err error) {
-	h := sha512.New384()
-	if _, err := io.Copy(h, f); err != nil {
+func measure(f *os.File) (m Measurement, err error) {
+	long, short := sha512.New384(), sha256.New()
+	if _, err := io.Copy(io.MultiWriter(long, short), f); err != nil {
 		return m, fmt.Errorf("measure: %w", err)
 	}
-	h.Sum(m[:0])
+	long.Sum(m.SHA384[:0])
+	short.Sum(m.SHA256[:0])
 	return m, nil
 }
 
@@ -34,14 +52,14 @@ func measure(f *os.File) (m [48]byte, err error) {
 type measured struct {
 	mu          sync.Mutex
 	file        fs.FileInfo // nil: none
-	measurement [48]byte
+	measurement Measurement
 }
 
 // of measures an open file, or remembers.
-func (c *measured) of(f *os.File) ([48]byte, error) {
+func (c *measured) of(f *os.File) (Measurement, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return [48]byte{}, err
+		return Measurement{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,6 +8,6 @@ import (
 )
 
 // peer is for Linux alone: other systems do not say which file a process runs.
-func (m *Machine) peer(*net.UnixConn) ([48]byte, error) {
-	return [48]byte{}, errors.ErrUnsupported
+func (m *Machine) peer(*net.UnixConn) (Measurement, error) {
+	return Measurement{}, errors.ErrUnsupported
 }

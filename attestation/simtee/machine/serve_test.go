@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 
 // serve serves the tests' machine and returns its address, and a function that ends
 // it and returns what Serve did.
-func serve(t *testing.T, hostData [32]byte) (address string, stop func() error) {
+func serve(t *testing.T, platform attestation.Platform, hostData [32]byte) (address string, stop func() error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -55,7 +56,7 @@ func serve(t *testing.T, hostData [32]byte) (address string, stop func() error) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- at.NewMachine(t).Serve(ctx, l, hostData, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- at.NewMachine(t).Serve(ctx, l, platform, hostData, slog.New(slog.DiscardHandler)) }()
 	stop = func() error {
 		cancel()
 		err := <-done
@@ -66,7 +67,7 @@ func serve(t *testing.T, hostData [32]byte) (address string, stop func() error) 
 	return "unix:" + path, stop
 }
 
-func self(t *testing.T) [48]byte {
+func self(t *testing.T) machine.Measurement {
 	t.Helper()
 	m, err := machine.Measure("/proc/self/exe")
 	if err != nil {
@@ -79,7 +80,7 @@ func self(t *testing.T) [48]byte {
 func TestServe(t *testing.T) {
 	t.Parallel()
 	file := at.Configuration(t)
-	address, stop := serve(t, sha256.Sum256(file))
+	address, stop := serve(t, attestation.PlatformSEVSNP, sha256.Sum256(file))
 	data := at.ClientData(t, file)
 	encoded, err := data.Encode()
 	if err != nil {
@@ -96,7 +97,7 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, hash := self(t), wire.ConfigurationHash(file)
-		if !bytes.Equal(c.Measurement, want[:]) || !bytes.Equal(c.HostData, hash[:]) || c.Debug || c.VMPL != 0 || c.Migration {
+		if !bytes.Equal(c.Measurement, want.SHA384[:]) || !bytes.Equal(c.HostData, hash[:]) || c.Debug || c.VMPL != 0 || c.Migration {
 			t.Errorf("claims: %+v", c)
 		}
 	}
@@ -108,10 +109,45 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// On TDX and SGX, measurement and host data stand in the platform's own fields, and
+// all collateral comes along.
+func TestServeIntel(t *testing.T) {
+	t.Parallel()
+	hostData := [32]byte{1, 31: 2}
+	for p, at := range map[attestation.Platform]struct{ measurement, host, hostLength, data int }{
+		attestation.PlatformTDX: {48 + 0x88, 48 + 0xb8, 48, 48 + 0x208},
+		attestation.PlatformSGX: {16 + 48 + 64, 16 + 48 + 192, 64, 16 + 48 + 320},
+	} {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			address, _ := serve(t, p, hostData)
+			b, err := simtee.NewClient(address).Make(t.Context(), [64]byte{3, 63: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := self(t).Of(p)
+			host := append(hostData[:], make([]byte, at.hostLength-32)...)
+			if b.Platform != p || len(b.Certificates) != 0 || len(b.Collateral) != 4 ||
+				!bytes.Equal(b.Report[at.measurement:][:len(want)], want) || !bytes.Equal(b.Report[at.host:][:at.hostLength], host) ||
+				b.Report[at.data] != 3 || b.Report[at.data+63] != 4 {
+				t.Errorf("%d items of collateral, report %x", len(b.Collateral), b.Report)
+			}
+		})
+	}
+}
+
+func TestServeNoSuchPlatform(t *testing.T) {
+	t.Parallel()
+	_, stop := serve(t, attestation.PlatformAzureAttestation, [32]byte{})
+	if err := stop(); !errors.Is(err, machine.ErrPlatform) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A binary is measured as it runs, whatever stands at its path by then.
 func TestServeMeasuresWhatRuns(t *testing.T) {
 	t.Parallel()
-	address, _ := serve(t, [32]byte{})
+	address, _ := serve(t, attestation.PlatformSEVSNP, [32]byte{})
 	path := filepath.Join(t.TempDir(), "program")
 	original, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -166,15 +202,15 @@ func TestServeMeasuresWhatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := report[0x90:0xc0]; !bytes.Equal(got, want[:]) {
-		t.Errorf("measured %x, want %x", got, want)
+	if got := report[0x90:0xc0]; !bytes.Equal(got, want.SHA384[:]) {
+		t.Errorf("measured %x, want %x", got, want.SHA384)
 	}
 }
 
 // Half a question holds nobody up, and the end of the server least of all.
 func TestServeHalfAQuestion(t *testing.T) {
 	t.Parallel()
-	address, stop := serve(t, [32]byte{})
+	address, stop := serve(t, attestation.PlatformSEVSNP, [32]byte{})
 	var waiting []net.Conn
 	for range 5 {
 		c, err := net.Dial("unix", address[len("unix:"):])

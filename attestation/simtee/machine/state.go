@@ -16,14 +16,27 @@ import (
 
 	"github.com/google/go-sev-guest/kds"
 
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 	"github.com/passclave/passclave/development/statefile"
 )
 
 // Files of a state folder.
 const (
-	KeysFile = "simulation-keys.pem" // certificates and private keys of ARK, ASK and VCEK
-	RootFile = "simulation-root.pem" // the root certificate alone: public
+	KeysFile      = "simulation-keys.pem"       // certificates and private keys of ARK, ASK and VCEK
+	RootFile      = "simulation-root.pem"       // AMD's root certificate alone: public
+	IntelKeysFile = "simulation-intel-keys.pem" // the same of Intel's root, platform CA, PCK and TCB signing
+	IntelRootFile = "simulation-intel-root.pem" // Intel's root certificate alone
 )
+
+// RootFileOf returns the name of the file of the root that a platform's verifiers
+// have to trust by name.
+func RootFileOf(p attestation.Platform) string {
+	if p == attestation.PlatformSEVSNP {
+		return RootFile
+	}
+	return IntelRootFile
+}
 
 // ErrState says that a state folder does not hold the keys of a machine. It is not
 // replaced by a new one: its root stands in trust policies.
@@ -48,7 +61,40 @@ func New(dir string) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return m, nil
+	return m, m.loadIntel(dir)
+}
+
+// loadIntel finds Intel's keys beside AMD's, or makes them: folders of earlier
+// versions have none.
+func (m *Machine) loadIntel(dir string) error {
+	path := filepath.Join(dir, IntelKeysFile)
+	state, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if m.intel, err = intel.Found(time.Now()); err != nil {
+			return err
+		}
+		return m.saveIntel(dir)
+	}
+	if err != nil {
+		return err
+	}
+	if m.intel, err = intel.Decode(state); err != nil {
+		return fmt.Errorf("%s: %w: %w", path, ErrState, err)
+	}
+	return nil
+}
+
+// saveIntel writes the root before the keys: where the keys are, all is.
+func (m *Machine) saveIntel(dir string) error {
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.intel.Certificate(intel.Root).Raw})
+	if err := statefile.Write(filepath.Join(dir, IntelRootFile), root); err != nil {
+		return err
+	}
+	state, err := m.intel.Encode()
+	if err != nil {
+		return err
+	}
+	return statefile.Write(filepath.Join(dir, IntelKeysFile), state)
 }
 
 // Save writes the machine to a state folder, which it makes where there is none. A
@@ -59,6 +105,9 @@ func (m *Machine) Save(dir string) error {
 	}
 	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Root().Raw})
 	if err := statefile.Write(filepath.Join(dir, RootFile), root); err != nil {
+		return err
+	}
+	if err := m.saveIntel(dir); err != nil {
 		return err
 	}
 	state, err := m.encode()

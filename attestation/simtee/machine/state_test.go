@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 )
 
 var founded = sync.OnceValues(func() (*Machine, error) { return FoundFast(time.Now()) })
@@ -34,17 +37,22 @@ func TestNew(t *testing.T) {
 	if bits := first.ark.key.N.BitLen(); bits != 4096 || first.ask.key.N.BitLen() != bits || first.key.Params().BitSize != 384 {
 		t.Errorf("keys of %d bits", bits)
 	}
-	for name, mode := range map[string]os.FileMode{"": 0o700 | os.ModeDir, KeysFile: 0o600, RootFile: 0o600} {
+	for name, mode := range map[string]os.FileMode{"": 0o700 | os.ModeDir, KeysFile: 0o600, RootFile: 0o600, IntelKeysFile: 0o600, IntelRootFile: 0o600} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode() != mode {
 			t.Errorf("%s: %v, %v, want %v", name, info, err, mode)
 		}
 	}
-	file, err := os.ReadFile(filepath.Join(dir, RootFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if block, rest := pem.Decode(file); block == nil || len(rest) > 0 || !bytes.Equal(block.Bytes, first.Root().Raw) {
-		t.Errorf("root file: %q", file)
+	for p, root := range map[attestation.Platform]*x509.Certificate{
+		attestation.PlatformSEVSNP: first.Root(), attestation.PlatformTDX: first.Intel().Certificate(intel.Root),
+		attestation.PlatformSGX: first.Intel().Certificate(intel.Root),
+	} {
+		file, err := os.ReadFile(filepath.Join(dir, RootFileOf(p)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if block, rest := pem.Decode(file); block == nil || len(rest) > 0 || !bytes.Equal(block.Bytes, root.Raw) {
+			t.Errorf("root file of %s: %q", p, file)
+		}
 	}
 	second, err := New(dir)
 	if err != nil {
@@ -57,6 +65,49 @@ func TestNew(t *testing.T) {
 		if !bytes.Equal(c, first.Certificates()[i]) {
 			t.Errorf("the second start has another certificate %d", i)
 		}
+	}
+	if a, b := intelState(t, first), intelState(t, second); !bytes.Equal(a, b) || second.intel.Platform() != first.intel.Platform() {
+		t.Error("the second start has another Intel")
+	}
+}
+
+func intelState(t *testing.T, m *Machine) []byte {
+	t.Helper()
+	state, err := m.intel.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// A folder of a version that knew AMD alone goes on, and gets Intel's keys, once.
+func TestFolderWithoutIntel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := fast(t).Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{IntelKeysFile, IntelRootFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first.Root().Raw, fast(t).Root().Raw) || !bytes.Equal(intelState(t, first), intelState(t, second)) {
+		t.Error("another root")
+	}
+	if err := os.WriteFile(filepath.Join(dir, IntelKeysFile), []byte("keys"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(dir); !errors.Is(err, ErrState) {
+		t.Errorf("damaged: %v", err)
 	}
 }
 
