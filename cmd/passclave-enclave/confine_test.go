@@ -66,7 +66,7 @@ func confined(t *testing.T, dir string) {
 	}
 	reports := filepath.Join(dir, "report")
 	inblob := filepath.Join(reports, "ready", "inblob")
-	if _, err := confine(reports); err != nil {
+	if err := confine(reports); err != nil {
 		t.Fatal(err)
 	}
 	for name, try := range map[string]func() error{

@@ -2,9 +2,9 @@
 // for its host, gets the KEK from the key service by its evidence, and answers
 // sealed requests.
 //
-// It reads flags and, of the environment, only what ACI says about the guest's own
-// security context: the environment belongs to the host, and it is cleared before
-// anything else runs.
+// It reads its flags and, of the environment, nothing but where ACI's host has put the
+// security context, which it hands out and does not believe: the environment belongs to
+// the host, and it is cleared before anything else runs.
 package main
 
 import (
@@ -36,7 +36,7 @@ import (
 const ballast = 32 << 20
 
 func main() {
-	getenv := environment(os.Getenv)
+	aciEnv := environment(os.Getenv)
 	os.Clearenv()
 	if !secret.Erases {
 		// Where a collection erases what held secrets, it stays frequent.
@@ -45,34 +45,25 @@ func main() {
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
 	var t teeFlags
-	t.register()
+	flag.StringVar(&t.simulated, "simtee", "", "the simulated TEE: unix:PATH")
+	flag.StringVar(&t.kind, "tee", "", "the interface to the hardware: auto, tsm, sev-guest, sev or agent")
+	flag.BoolVar(&t.collateral, "collateral", false, "staple revocation lists and Intel's collateral too, fetched from AMD and Intel")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, log, *listen, *config, &t, getenv); err != nil {
+	if err := run(ctx, log, *listen, *config, t, aciEnv); err != nil {
 		log.Error("enclave stops", "reason", err)
 		os.Exit(1)
 	}
 }
 
-// simulation is the name of the TEE that is none.
-const simulation = "simulation"
-
-// tee makes reports, with all that goes with them.
-type tee struct {
-	attestation.Maker
-	name    string
-	context bool     // ACI's security context is stapled
-	folders []string // what the interface needs of the file system while it runs
-}
-
-func run(ctx context.Context, log *slog.Logger, listen, config string, flags *teeFlags, getenv func(string) string) error {
-	if err := flags.harden(); err != nil {
+func run(ctx context.Context, log *slog.Logger, listen, config string, flags teeFlags, aciEnv func(string) string) error {
+	maker, err := hardware(ctx, log, flags, aciEnv)
+	if err != nil {
 		return err
 	}
-	hardware, err := flags.open(ctx, log, getenv)
-	if err != nil {
+	if err := harden(flags); err != nil {
 		return err
 	}
 	if config, err = configurationFile(config); err != nil {
@@ -83,7 +74,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags *te
 		return err
 	}
 	evidence := func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error) {
-		return attestation.Make(ctx, hardware, runtimeData, file, time.Now())
+		return attestation.Make(ctx, maker, runtimeData, file, time.Now())
 	}
 	r, err := runtime.New(runtime.Options{Configuration: file, Evidence: evidence, Log: log})
 	if err != nil {
@@ -97,17 +88,14 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags *te
 	if err != nil {
 		return err
 	}
-	left, err := confine(hardware.folders...)
-	if err != nil {
+	if err := confine(maker.folders...); err != nil {
 		return err
 	}
-	if left != "" {
-		log.Warn("the file system is not taken away", "left", left)
-	}
-	if hardware.name == simulation {
+	warnUnconfined(log)
+	if maker.simulated {
 		log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
 	} else {
-		log.Info("reports by", "interface", hardware.name, "security_context", hardware.context, "erases", secret.Erases)
+		log.Info("reports by", "interface", maker.name, "security_context", maker.context, "erases", secret.Erases)
 	}
 	fmt.Println("ready", listen)
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -25,33 +24,7 @@ import (
 	"github.com/passclave/passclave/keyrelease"
 )
 
-// teeFlags say who makes reports: the simulation or, by one of its interfaces, hardware.
-type teeFlags struct {
-	simulated, kind string
-	collateral      bool
-}
-
-func (f *teeFlags) register() {
-	flag.StringVar(&f.simulated, "simtee", "", "the simulated TEE: unix:PATH")
-	flag.StringVar(&f.kind, "tee", "", "the interface to the hardware: auto, tsm, sev-guest, sev or agent")
-	flag.BoolVar(&f.collateral, "collateral", false, "staple revocation lists and Intel's collateral too, fetched from AMD and Intel")
-}
-
-// harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
-// the kernel hides, for a process that is not dumpable, from everybody but root.
-func (f *teeFlags) harden() error { return secret.Harden(f.simulated != "" && os.Geteuid() != 0) }
-
-// open opens the TEE that the flags name; getenv is the environment as it was at the start.
-func (f *teeFlags) open(ctx context.Context, log *slog.Logger, getenv func(string) string) (*tee, error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
-	return openTEE(ctx, log, *f, interfaces, os.DirFS("/"), getenv)
-}
-
-// configurationFile returns the measured configuration's file: the one that was named.
-func configurationFile(named string) (string, error) { return named, nil }
-
+// check demands either the simulation or hardware.
 func (f teeFlags) check() error {
 	switch {
 	case f.simulated == "" && f.kind == "":
@@ -109,12 +82,27 @@ func choose(ctx context.Context, kind string, list []reportInterface) (*tee, err
 	return nil, errors.Join(errs...)
 }
 
+// hardware opens the TEE that this process runs in.
+func hardware(ctx context.Context, log *slog.Logger, f teeFlags, getenv func(string) string) (*tee, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return openTEE(ctx, log, f, interfaces, os.DirFS("/"), getenv)
+}
+
+// harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
+// the kernel hides, for a process that is not dumpable, from everybody but root.
+func harden(f teeFlags) error { return secret.Harden(f.simulated != "" && os.Geteuid() != 0) }
+
+// configurationFile returns the measured configuration's file: the one that was named.
+func configurationFile(named string) (string, error) { return named, nil }
+
 // openTEE opens what the flags say. Hardware's reports get what the host of ACI gives
 // with them, and the certificates that are missing or do not fit from AMD, on ACI from
 // Azure's cache first.
 func openTEE(ctx context.Context, log *slog.Logger, f teeFlags, list []reportInterface, root fs.FS, getenv func(string) string) (*tee, error) {
 	if f.simulated != "" {
-		return &tee{Maker: simtee.NewClient(f.simulated), name: simulation}, nil
+		return &tee{Maker: simtee.NewClient(f.simulated), name: "simulation", simulated: true}, nil
 	}
 	t, err := choose(ctx, f.kind, list)
 	if err != nil {

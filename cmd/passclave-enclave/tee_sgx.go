@@ -13,24 +13,21 @@ import (
 // embedded is where enclave.json puts the measured configuration.
 const embedded = "/passclave/configuration.json"
 
-// teeFlags are none: this build believes the enclave that it runs in and no other TEE,
-// and the arguments are the host's.
-type teeFlags struct{}
-
-func (*teeFlags) register() {}
-
-// harden does nothing: the processor closes an enclave for others, and the kernel, whose
-// word it would be, is the host's.
-func (*teeFlags) harden() error { return nil }
-
-func (*teeFlags) open(context.Context, *slog.Logger, func(string) string) (*tee, error) {
+// hardware returns the SGX enclave that this process runs in. This build believes no
+// other TEE: the arguments are the host's.
+func hardware(_ context.Context, _ *slog.Logger, f teeFlags, _ func(string) string) (*tee, error) {
+	if f != (teeFlags{}) {
+		return nil, errors.New("this build runs in SGX: it takes no -simtee, -tee or -collateral")
+	}
 	return &tee{Maker: sgx.Maker{}, name: "sgx"}, nil
 }
 
-// environment keeps nothing: it is the host's.
-func environment(func(string) string) func(string) string {
-	return func(string) string { return "" }
-}
+// harden does nothing: the processor closes an enclave for others, and the kernel, whose
+// word it would be, is the host's.
+func harden(teeFlags) error { return nil }
+
+// environment keeps nothing.
+func environment(func(string) string) func(string) string { return nil }
 
 // configurationFile returns the file that MRENCLAVE measures, and refuses another: the
 // arguments are the host's.

@@ -2,27 +2,19 @@
 
 package main
 
-import (
-	"flag"
-	"log/slog"
-	"testing"
-)
+import "testing"
 
 // The arguments are the host's: they name neither a simulated TEE nor a configuration
 // that is not measured.
 func TestHostsArguments(t *testing.T) {
 	t.Parallel()
-	var f teeFlags
-	f.register()
-	if flag.Lookup("simtee") != nil || flag.Lookup("tee") != nil {
-		t.Error("takes another TEE")
+	for _, f := range []teeFlags{{simulated: "unix:/tmp/simtee"}, {kind: "auto"}, {collateral: true}} {
+		if m, err := hardware(t.Context(), nil, f, nil); err == nil {
+			t.Errorf("takes another TEE: %+v", m)
+		}
 	}
-	if got := environment(func(string) string { return "the host's" })("UVM_SECURITY_POLICY"); got != "" {
-		t.Errorf("reads %q from the environment", got)
-	}
-	hardware, err := f.open(t.Context(), slog.Default(), nil)
-	if err != nil || hardware.name != "sgx" || hardware.folders != nil {
-		t.Errorf("%+v, %v", hardware, err)
+	if _, err := hardware(t.Context(), nil, teeFlags{}, nil); err != nil {
+		t.Error(err)
 	}
 	for named, ok := range map[string]bool{"": true, embedded: true, "/tmp/configuration.json": false, "/passclave/../x": false} {
 		if file, err := configurationFile(named); (err == nil) != ok || ok && file != embedded {

@@ -35,13 +35,13 @@ func TestTEEFlags(t *testing.T) {
 	}
 }
 
-// hardware has reports of the test's machine.
-type hardware struct {
+// machineTEE has reports of the test's machine.
+type machineTEE struct {
 	t            *testing.T
 	certificates [][]byte
 }
 
-func (h *hardware) Make(_ context.Context, reportData [64]byte) (*attestation.Bundle, error) {
+func (h *machineTEE) Make(_ context.Context, reportData [64]byte) (*attestation.Bundle, error) {
 	report, _, err := at.NewMachine(h.t).Report([48]byte{1}, [32]byte{2}, reportData)
 	return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: report, Certificates: h.certificates}, err
 }
@@ -64,7 +64,7 @@ func TestChoose(t *testing.T) {
 				if !slices.Contains(there, name) {
 					return nil, absent
 				}
-				return &hardware{t: t}, nil
+				return &machineTEE{t: t}, nil
 			}, []string{"/" + name}})
 		}
 		return list
@@ -99,7 +99,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func TestOpenTEE(t *testing.T) {
 	t.Parallel()
 	m := at.NewMachine(t)
-	report, err := (&hardware{t: t}).Make(t.Context(), [64]byte{})
+	report, err := (&machineTEE{t: t}).Make(t.Context(), [64]byte{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestOpenTEE(t *testing.T) {
 	if getenv("PATH") != "" {
 		t.Error("PATH was kept")
 	}
-	list := []reportInterface{{"test", func(context.Context) (attestation.Maker, error) { return &hardware{t, m.Certificates()}, nil }, nil}}
+	list := []reportInterface{{"test", func(context.Context) (attestation.Maker, error) { return &machineTEE{t, m.Certificates()}, nil }, nil}}
 	opened, err := openTEE(t.Context(), quiet(), teeFlags{kind: "auto"}, list, root, getenv)
 	if err != nil || !opened.context {
 		t.Fatalf("%+v, %v", opened, err)
