@@ -3,6 +3,7 @@ package attestation_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"encoding/binary"
 	"runtime"
 	"slices"
 	"testing"
@@ -217,6 +218,20 @@ func TestIntelReportForm(t *testing.T) {
 			cut := bytes.Clone(whole[:n])
 			if !tdx && n >= 16 { // the header of Open Enclave agrees
 				cut[8], cut[9] = byte(n-16), byte((n-16)>>8)
+			}
+			_, err := report.verifyReport(cut, nil)
+			wantCheck(t, err, attestation.CheckReport)
+		}
+		// The signature ends early, and every length around it agrees.
+		start := 48 + len(report.body)
+		if !tdx {
+			start += 16
+		}
+		for _, n := range []int{0, 64, 128, 134, 134 + 384 + 64} {
+			cut := bytes.Clone(whole[:start+4+n])
+			binary.LittleEndian.PutUint32(cut[start:], uint32(n))
+			if !tdx {
+				binary.LittleEndian.PutUint64(cut[8:], uint64(len(cut)-16))
 			}
 			_, err := report.verifyReport(cut, nil)
 			wantCheck(t, err, attestation.CheckReport)

@@ -81,6 +81,13 @@ func TestIntelChain(t *testing.T) {
 				i := bytes.LastIndex(e, unhex(testFMSPC))
 				e[i-3]++ // the last number of the identifier
 			}, attestation.CheckChain},
+			"PCK by another name": {func(m *intelMachine) {
+				other := *m.ca
+				other.Subject = intelSubject("Intel SGX PCK Processor CA")
+				m.chain = func(l [][]byte) [][]byte {
+					return [][]byte{m.certify(t, m.pck, &other, m.pckKey, m.caKey), l[1], l[2]}
+				}
+			}, attestation.CheckChain},
 			"one more": {func(m *intelMachine) { m.chain = func(l [][]byte) [][]byte { return append(l, l[2]) } }, attestation.CheckChain},
 			"one less": {func(m *intelMachine) { m.chain = func(l [][]byte) [][]byte { return l[:2] } }, attestation.CheckChain},
 			"none":     {func(m *intelMachine) { m.chain = func(l [][]byte) [][]byte { return nil } }, attestation.CheckChain},
