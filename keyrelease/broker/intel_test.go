@@ -11,8 +11,11 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/passclave/passclave/attestation"
+	at "github.com/passclave/passclave/attestation/attestationtest"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 	"github.com/passclave/passclave/keyrelease"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
+	"github.com/passclave/passclave/wire"
 )
 
 func repeated(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
@@ -162,6 +165,57 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 			t.Error("released")
 		}
 	})
+}
+
+// Genuine evidence of Intel's platforms gets the key where the policy names what it is,
+// and nothing where the measurement is another or the root is not trusted.
+func TestIntelRelease(t *testing.T) {
+	t.Parallel()
+	file := at.Configuration(t)
+	hash := wire.ConfigurationHash(file).String()
+	for p, c := range map[attestation.Platform]struct {
+		claims map[string]any
+		bundle func(testing.TB, attestation.RuntimeData, []byte, ...at.IntelOption) *attestation.Bundle
+		other  at.IntelOption
+	}{
+		attestation.PlatformTDX: {map[string]any{
+			claimType: typeTDX, "tdx_mrtd": strings.Repeat("4d", 48), "tdx_mrconfigid": hash + strings.Repeat("00", 16),
+			claimTDXDebuggable: false, claimSimulated: true,
+		}, at.TDXBundle, at.TD(func(r *intel.TDReport) { r.MRTD[0] ^= 1 })},
+		attestation.PlatformSGX: {map[string]any{
+			claimType: typeSGX, "x-ms-sgx-mrenclave": strings.Repeat("4d", 32), "x-ms-sgx-config-id": hash + strings.Repeat("00", 32),
+			claimSGXDebuggable: false, claimSimulated: true,
+		}, at.SGXBundle, at.Enclave(func(r *intel.Report) { r.MRENCLAVE[0] ^= 1 })},
+	} {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, func(c *Config) { c.Roots = at.Roots(at.NewMachine(t)) })
+			version := h.create(t, releasepolicy.Require(h.url, c.claims))
+			client := func(options ...at.IntelOption) *keyrelease.Client {
+				k := h.client(good)
+				k.Config = wire.ConfigurationHash(file)
+				k.Evidence = func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
+					r, err := attestation.ParseRuntimeData(runtimeData)
+					if err != nil {
+						return nil, err
+					}
+					return c.bundle(t, *r, file, options...), nil
+				}
+				return k
+			}
+			keks, err := client().Release(t.Context())
+			if err != nil || len(keks) != 1 || !bytes.Equal(keks[0].Key, h.stored(t, version)) {
+				t.Fatalf("%v, %v", keks, err)
+			}
+			if _, err := client(c.other).Release(t.Context()); !errors.Is(err, &keyrelease.Error{Reason: keyrelease.ReasonForbidden}) {
+				t.Errorf("another measurement: %v", err)
+			}
+			var e *keyrelease.Error
+			if _, err := client(at.OnIntel(at.NewIntel(t))).Release(t.Context()); !errors.As(err, &e) || e.Step != keyrelease.StepAttest {
+				t.Errorf("another root: %v", err)
+			}
+		})
+	}
 }
 
 // Evidence that is not of the endpoint's platform is not genuine there.
