@@ -38,8 +38,9 @@ var (
 
 const turinHardwareID = 8
 
-// parseAMDExtensions reads the extensions of a certificate for the kind of key. Each
-// stands there once, and nothing beside AMD's own but the authority key identifier.
+// parseAMDExtensions reads the extensions of a certificate for the kind of key. Beside
+// AMD's own there may be the authority key identifier alone. (None stands there twice:
+// crypto/x509 refuses that.)
 func parseAMDExtensions(c *x509.Certificate, signer abi.ReportSigner) (*amdExtensions, error) {
 	e := &amdExtensions{levels: map[int]uint8{}}
 	seen := map[string]bool{}
@@ -48,8 +49,8 @@ func parseAMDExtensions(c *x509.Certificate, signer abi.ReportSigner) (*amdExten
 			continue
 		}
 		arc, ok := strings.CutPrefix(x.Id.String(), amdArc.String()+".")
-		if !ok || seen[arc] {
-			return nil, fmt.Errorf("extension %s is not AMD's, or stands twice", x.Id)
+		if !ok {
+			return nil, fmt.Errorf("extension %s is not AMD's", x.Id)
 		}
 		seen[arc] = true
 		var err error

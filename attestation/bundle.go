@@ -14,7 +14,7 @@ import (
 // Platform is the kind of TEE, or of statement about one.
 type Platform string
 
-// Platforms that bundles have names for. This version verifies PlatformSEVSNP.
+// Platforms that bundles have names for.
 const (
 	PlatformSEVSNP           Platform = "sev-snp"
 	PlatformTDX              Platform = "tdx"

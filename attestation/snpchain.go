@@ -79,14 +79,12 @@ func (r Roots) find(root wire.Digest) (simulated bool, err error) {
 	return false, differ(CheckRoot, "AMD's root, or a simulation root that is named", root)
 }
 
-func (c *snpChain) inTime(now time.Time) error { return inTime(CheckValidity, now, c.ek, c.as, c.ak) }
-
 // inTime refuses unless now lies within the validity of every certificate, both ends
 // included.
-func inTime(check Check, now time.Time, list ...*x509.Certificate) error {
-	for _, c := range list {
+func (c *snpChain) inTime(now time.Time) error {
+	for _, c := range []*x509.Certificate{c.ek, c.as, c.ak} {
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
-			return differ(check, fmt.Sprintf("%s to %s", date(c.NotBefore), date(c.NotAfter)), date(now))
+			return differ(CheckValidity, fmt.Sprintf("%s to %s", date(c.NotBefore), date(c.NotAfter)), date(now))
 		}
 	}
 	return nil

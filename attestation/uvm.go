@@ -43,11 +43,10 @@ func verifyEndorsements(list [][]byte, measurement []byte, now time.Time, known 
 	}
 	e, err := once(known, func() wire.Digest { return cacheKey("uvm", list[0]) }, func() (*endorsement, error) {
 		e, err := verifyEndorsement(list[0])
-		var told *Error
-		if err != nil && !errors.As(err, &told) {
-			err = refuse(CheckUVM, err)
+		if err != nil {
+			return nil, refuse(CheckUVM, err)
 		}
-		return e, err
+		return e, nil
 	})
 	if err != nil {
 		return nil, err
@@ -94,14 +93,11 @@ func verifyEndorsement(data []byte) (*endorsement, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := uvmChain(m.Headers.Protected[cose.HeaderLabelX5Chain], h.signed)
+	chain, err := parseX5Chain(m.Headers.Protected[cose.HeaderLabelX5Chain])
 	if err != nil {
 		return nil, err
 	}
 	if err := checkThumbprint(m.Headers.Protected, chain[0]); err != nil {
-		return nil, err
-	}
-	if err := issuer.resolve(chain); err != nil {
 		return nil, err
 	}
 	verifier, err := cose.NewVerifier(alg, chain[0].PublicKey)
@@ -109,6 +105,12 @@ func verifyEndorsement(data []byte) (*endorsement, error) {
 		return nil, err
 	}
 	if err := m.Verify(nil, verifier); err != nil {
+		return nil, err
+	}
+	if err := validateChain(chain, h.signed); err != nil {
+		return nil, err
+	}
+	if err := issuer.resolve(chain); err != nil {
 		return nil, err
 	}
 	e := &endorsement{uvm: UVM{Issuer: h.issuer, Feed: h.feed, SVN: h.svn, Signed: h.signed}}
@@ -203,10 +205,7 @@ func readUVMHeader(h cose.ProtectedHeader) (*uvmHeader, error) {
 	return out, nil
 }
 
-// uvmChain reads the x5chain and validates it at the signing time. Each certificate
-// is signed by the next: a path that leaves one out would let a stranger's CA stand
-// beside the one that the issuer names.
-func uvmChain(x5chain any, signed time.Time) ([]*x509.Certificate, error) {
+func parseX5Chain(x5chain any) ([]*x509.Certificate, error) {
 	list, ok := x5chain.([]any)
 	if !ok || len(list) < 2 || len(list) > maxUVMChain {
 		return nil, fmt.Errorf("not an x5chain of 2 to %d certificates", maxUVMChain)
@@ -222,9 +221,13 @@ func uvmChain(x5chain any, signed time.Time) ([]*x509.Certificate, error) {
 			return nil, err
 		}
 	}
-	if err := inTime(CheckUVM, signed, chain...); err != nil {
-		return nil, err
-	}
+	return chain, nil
+}
+
+// validateChain validates an x5chain at the signing time, which must lie in the time
+// of every certificate. Each is signed by the next: a path that leaves one out would
+// let a stranger's CA stand beside the one that the issuer names.
+func validateChain(chain []*x509.Certificate, signed time.Time) error {
 	roots, middle := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(chain[len(chain)-1])
 	for _, c := range chain[1 : len(chain)-1] {
@@ -234,14 +237,14 @@ func uvmChain(x5chain any, signed time.Time) ([]*x509.Certificate, error) {
 		Roots: roots, Intermediates: middle, CurrentTime: signed, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, path := range paths {
 		if same(path, chain) {
-			return chain, nil
+			return nil
 		}
 	}
-	return nil, errors.New("a certificate in the x5chain is not signed by the next")
+	return errors.New("a certificate in the x5chain is not signed by the next")
 }
 
 func same(a, b []*x509.Certificate) bool {

@@ -198,5 +198,10 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	}
 	say("evidence")
 	row, err := evidenceRow(ctx, small)
-	return append(results, row), err
+	if err != nil {
+		return nil, err
+	}
+	results = append(results, row)
+	rows, err := verifyRows()
+	return append(results, rows...), err
 }

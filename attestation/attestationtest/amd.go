@@ -184,14 +184,20 @@ func (a *AMD) CRL(t testing.TB, b *attestation.Bundle, thisUpdate, nextUpdate ti
 // CRLBy is [AMD.CRL] with any issuer, and any key but nil, which means the ARK's.
 func (a *AMD) CRLBy(t testing.TB, issuer *x509.Certificate, key *rsa.PrivateKey, thisUpdate, nextUpdate time.Time, serials ...*big.Int) attestation.Collateral {
 	t.Helper()
-	if key == nil {
-		key = a.keys[0]
-	}
 	list := &x509.RevocationList{
 		Number: big.NewInt(1), ThisUpdate: thisUpdate, NextUpdate: nextUpdate, SignatureAlgorithm: x509.SHA384WithRSAPSS,
 	}
 	for _, n := range serials {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: thisUpdate})
+	}
+	return a.SignCRL(t, list, issuer, key)
+}
+
+// SignCRL signs any revocation list, as [AMD.CRLBy] does.
+func (a *AMD) SignCRL(t testing.TB, list *x509.RevocationList, issuer *x509.Certificate, key *rsa.PrivateKey) attestation.Collateral {
+	t.Helper()
+	if key == nil {
+		key = a.keys[0]
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, list, issuer, key)
 	if err != nil {
