@@ -97,7 +97,7 @@ var judged = map[string]struct {
 	"SGX.CPUSVN":              {not: "Genuine compares it with Intel's TCB info, whose verdict tcb_status judges"},
 	"Intel.FMSPC":             {base: tdxScene, field: FieldFMSPCs},
 	"Intel.PCESVN":            {not: "Genuine compares it with Intel's TCB info, whose verdict tcb_status judges"},
-	"Intel.TCBStatus":         {base: tdxScene, field: FieldTCBStatus},
+	"Intel.TCBStatus":         {base: statusScene, field: FieldTCBStatus},
 	"Intel.TCBDate":           {not: "shown beside the status; minimum_evaluation_number bounds the age of Intel's word"},
 	"Intel.Advisories":        {base: tdxScene, field: FieldAdvisories},
 	"Intel.EvaluationNumber":  {base: tdxScene, field: FieldEvaluation},
@@ -130,6 +130,13 @@ func fmcScene() *scene {
 	s := newScene()
 	s.p.Products[0].MinimumTCB.Want.FMC = 1
 	s.c.ReportedTCB.FMC, s.c.CommittedTCB.FMC, s.c.CurrentTCB.FMC, s.c.LaunchTCB.FMC = 1, 1, 1, 1
+	return s
+}
+
+// statusScene does not list advisories, which nobody knows without a status.
+func statusScene() *scene {
+	s := tdxScene()
+	s.p.Intel.Advisories = nil
 	return s
 }
 
@@ -228,15 +235,25 @@ func TestNoClaimIsForgotten(t *testing.T) {
 		if got := s.refused(t); got != nil {
 			t.Fatalf("%s: refused %v before", l.path, got)
 		}
-		found := false
+		tried, refused := 0, 0
+		kind := l.at(reflect.ValueOf(s.c).Elem()).Kind()
 		for i := range wrongs(l.at(reflect.ValueOf(s.c).Elem())) {
 			s := x.base()
 			v := l.at(reflect.ValueOf(s.c).Elem())
-			v.Set(wrongs(v)[i])
-			found = found || slices.Equal(s.refused(t), []Field{x.field})
+			if w := wrongs(v)[i]; reflect.DeepEqual(w.Interface(), v.Interface()) || l.path == "Intel.Advisories" && w.IsZero() {
+				continue // nothing is wrong
+			} else {
+				v.Set(w)
+			}
+			tried++
+			if slices.Equal(s.refused(t), []Field{x.field}) {
+				refused++
+			}
 		}
-		if !found {
-			t.Errorf("%s: no wrong value is refused by %s alone", l.path, x.field)
+		// Of numbers, one direction may be the better one.
+		ordered := kind >= reflect.Int && kind <= reflect.Uint64 || strings.HasSuffix(l.path, "TEETCBSVN")
+		if refused == 0 || !ordered && refused < tried {
+			t.Errorf("%s: %d of %d wrong values are refused by %s alone", l.path, refused, tried, x.field)
 		}
 	}
 	for path := range judged {
