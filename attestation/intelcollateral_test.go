@@ -38,6 +38,9 @@ func TestCollateralAbsent(t *testing.T) {
 			if want := (&attestation.Intel{FMSPC: unhex(testFMSPC), PCESVN: 11}); !reflect.DeepEqual(c.Intel, want) {
 				t.Errorf("without %s: %+v", name, c.Intel)
 			}
+			if c.RevocationChecked { // one list alone leaves half of the chain
+				t.Errorf("without %s: says that revocation was checked", name)
+			}
 		}
 		m := newIntelMachine(t, tdx)
 		m.swap = func(l []attestation.Collateral) []attestation.Collateral {

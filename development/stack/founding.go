@@ -13,7 +13,6 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -126,8 +125,8 @@ func (s *Stack) load() error {
 }
 
 // checkEmpty allows a founding, or the repetition of one that was cut short: then
-// the host never ran, so there is no database. A KEK without the mark of a founding
-// under way is one that somebody brought back before the rest: it stays.
+// the host never ran, so there is no database. What a part has without the mark of a
+// founding under way, its KEK or its root, somebody brought back before the rest: it stays.
 func (s *Stack) checkEmpty() error {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
@@ -141,11 +140,6 @@ func (s *Stack) checkEmpty() error {
 	if !missing(s.path(string(Host))) {
 		return &RefusedError{"There is a database in " + s.path(string(Host)) + ", but " + factsFile + " is gone, which says which KEK it needs",
 			"Bring " + factsFile + " back from a backup, or use another --state folder"}
-	}
-	keys := filepath.Join(s.path(string(Broker)), file.FileName)
-	if !missing(keys) && missing(s.path(foundingFile)) {
-		return &RefusedError{"There is a KEK in " + keys + ", but nothing else of the service that it belongs to",
-			"Bring the rest of the folder back from a backup, too; to begin anew, use another --state folder"}
 	}
 	cutShort := !missing(s.path(foundingFile))
 	for _, part := range Parts {
