@@ -110,12 +110,10 @@ func (h *Hardware) TCBInfo(p attestation.Platform, now time.Time) TCBInfo {
 // sgxComponents names the components as Intel does for this family.
 func sgxComponents(svns [16]byte) []Component {
 	list := make([]Component, 16)
-	for i, c := range []Component{
+	copy(list, []Component{
 		{0, "BIOS", "Early Microcode Update"}, {0, "OS/VMM", "SGX Late Microcode Update"}, {0, "OS/VMM", "TXT SINIT"},
 		{0, "BIOS", ""}, {0, "BIOS", ""}, {0, "BIOS", ""}, {}, {0, "OS/VMM", "SEAMLDR ACM"},
-	} {
-		list[i] = c
-	}
+	})
 	for i, svn := range svns {
 		list[i].SVN = svn
 	}
