@@ -16,7 +16,7 @@ import (
 const (
 	PurposeClient   = "client"   // binds the HPKE key that clients seal to
 	PurposeRelease  = "release"  // binds the RSA key that the KEK is wrapped to
-	PurposeEndorser = "endorser" // reserved for endorsers
+	PurposeEndorser = "endorser" // binds the Ed25519 key that signs an endorser's answers
 )
 
 // RuntimeData is what the enclave itself says in its evidence: REPORT_DATA holds
@@ -24,11 +24,13 @@ const (
 // order. Azure Attestation reads "keys" and passes the rest on as claims.
 type RuntimeData struct {
 	Keys    []RSAKey    `json:"keys,omitempty"`   // release: exactly one
-	Purpose string      `json:"purpose"`          // PurposeClient or PurposeRelease
+	Purpose string      `json:"purpose"`          // PurposeClient, PurposeRelease or PurposeEndorser
 	HPKE    wire.Base64 `json:"hpke,omitempty"`   // client: the public key to seal to, in its RFC 9180 serialization
 	Config  wire.Base64 `json:"config"`           // SHA-256 of the measured configuration's file, 32 bytes
-	Ledger  *Ledger     `json:"ledger,omitempty"` // client: the ledger that every account stands in
+	Ledger  *Ledger     `json:"ledger,omitempty"` // client, endorser: the ledger that every account stands in; an endorser's has no genesis yet (zero) and no signers
 	Nonce   wire.Base64 `json:"nonce,omitempty"`  // whoever asked for fresh evidence chose it; at most MaxNonce bytes
+
+	Endorser wire.Base64 `json:"endorser,omitempty"` // endorser: its Ed25519 public key, 32 bytes
 }
 
 // Ledger names the ledger, and the keys that sign its entries.
@@ -120,15 +122,20 @@ func (r *RuntimeData) check() error {
 	}
 	switch r.Purpose {
 	case PurposeClient:
-		if len(r.HPKE) == 0 || len(r.HPKE) > maxHPKE || r.Ledger == nil || r.Keys != nil {
-			return errors.New("purpose client has hpke and ledger, and never keys")
+		if len(r.HPKE) == 0 || len(r.HPKE) > maxHPKE || r.Ledger == nil || r.Keys != nil || r.Endorser != nil {
+			return errors.New("purpose client has hpke and ledger, and never keys or endorser")
 		}
 		return r.Ledger.check()
 	case PurposeRelease:
-		if len(r.Keys) != 1 || r.HPKE != nil || r.Ledger != nil {
-			return errors.New("purpose release has exactly one key, and neither hpke nor ledger")
+		if len(r.Keys) != 1 || r.HPKE != nil || r.Ledger != nil || r.Endorser != nil {
+			return errors.New("purpose release has exactly one key, and neither hpke nor ledger nor endorser")
 		}
 		return r.Keys[0].check()
+	case PurposeEndorser:
+		if len(r.Endorser) != ed25519.PublicKeySize || r.Ledger == nil || len(r.Ledger.Signers) > 0 || r.Keys != nil || r.HPKE != nil {
+			return errors.New("purpose endorser has endorser and ledger without signers, and never keys or hpke")
+		}
+		return r.Ledger.check()
 	}
 	return errors.New("unknown purpose")
 }

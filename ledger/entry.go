@@ -115,6 +115,19 @@ func (v *Verifier) Verify(stream wire.StreamID, encoded []byte) (*Entry, error) 
 	return e, nil
 }
 
+// VerifyAppend is Verify for an entry that is to be appended: it must follow the
+// expected head. It returns the entry's own.
+func (v *Verifier) VerifyAppend(a *wire.Append) (wire.Head, error) {
+	e, err := v.Verify(a.Stream, a.Entry)
+	if err != nil {
+		return wire.Head{}, err
+	}
+	if e.Sequence != a.Expected.Sequence+1 || e.Previous != a.Expected.Hash {
+		return wire.Head{}, wire.Errorf(wire.CodeEntry, "entry does not follow the expected head")
+	}
+	return HeadOf(e, a.Entry), nil
+}
+
 // VerifyChain checks entries that follow from, oldest first: signatures, links,
 // sequences without a gap, and that generation, epoch and ledger key never go back.
 // It returns the entries and the head they lead to.

@@ -29,7 +29,10 @@ type Ledger interface {
 // SignedHead is a backend's word for the newest head of a stream.
 type SignedHead struct {
 	Head      wire.Head
-	Freshness string // wire.FreshnessLocal
+	Freshness string // wire.FreshnessLocal, wire.FreshnessEndorsed
+	// Discontinued: the backend lost its memory of the stream, and Head is only what the
+	// host claims. Nothing may be appended but what the account's devices confirmed.
+	Discontinued bool
 }
 
 // Receipt is a backend's word that an entry was appended. The enclave compares

@@ -55,6 +55,8 @@ const (
 	CodeInternal       Code = "internal"        // a fault of this side
 	CodeFork           Code = "fork"            // (client) the service's history does not contain what this device remembers
 	CodeReceipt        Code = "receipt"         // a ledger receipt does not prove what it should
+	CodeView           Code = "view"            // the ledger's endorsers are not those asked for, or not those that its genesis leads to
+	CodeDiscontinued   Code = "discontinued"    // the ledger lost its memory of this account: a majority of the devices has to confirm it
 	CodeUnsealedAnswer Code = "unsealed-answer" // (client) an answer that did not come from the enclave
 	CodePolicy         Code = "policy"          // (client) evidence refused by the trust policy
 	CodeEvidence       Code = "evidence"        // (client) evidence not genuine

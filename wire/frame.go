@@ -21,9 +21,21 @@ const (
 	FrameNeed   FrameKind = 17 // Need → State
 	FrameAppend FrameKind = 18 // Append → Appended
 	FrameCommit FrameKind = 19 // Commit → Appended
+	FrameRelay  FrameKind = 20 // Relay → Relayed
+	FrameViews  FrameKind = 21 // None → Views
 
 	// host to enclave
 	FrameAnswer FrameKind = 32 // the end of an enclave's call
+
+	// to an endorser, from its host or its operator
+	FrameIdentify  FrameKind = 64 // None → endorser.Identity
+	FrameAsk       FrameKind = 65 // endorsement.Ask → endorsement.Answer
+	FrameIntroduce FrameKind = 66 // evidence of purpose "client" → None
+	FrameFound     FrameKind = 67 // endorsement.Succession → None
+	FrameFinalise  FrameKind = 68 // endorsement.Succession → endorsement.Finalised
+	FrameTails     FrameKind = 69 // endorser.From → endorser.Page
+	FrameAdopt     FrameKind = 70 // endorser.Adoption → None
+	FrameActivate  FrameKind = 71 // endorser.Activation → None
 )
 
 // MaxFrame bounds a frame's body: a full account's head and a page of records fit.
@@ -185,4 +197,22 @@ type FeedPage struct {
 	Records  [][]byte `cbor:"2,keyasint,omitempty"` // changed after the sequence asked for, oldest change first
 	Next     uint64   `cbor:"3,keyasint"`           // ask again after this sequence
 	More     bool     `cbor:"4,keyasint,omitempty"`
+}
+
+// Relay asks the host to hand a frame to an endorser and to bring its answer.
+type Relay struct {
+	Endorser []byte    `cbor:"1,keyasint"` // its key, 32 bytes
+	Kind     FrameKind `cbor:"2,keyasint"` // FrameAsk or FrameIntroduce
+	Body     []byte    `cbor:"3,keyasint"`
+}
+
+// Relayed is an endorser's answer as the host has it: not believed.
+type Relayed struct {
+	Value []byte `cbor:"1,keyasint,omitempty"`
+	Code  Code   `cbor:"2,keyasint,omitempty"` // of the endorser's refusal
+}
+
+// Views is the chain of views as the host has it: not believed.
+type Views struct {
+	Chain []byte `cbor:"1,keyasint"` // encoded endorsement.Chain
 }

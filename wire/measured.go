@@ -42,13 +42,16 @@ func (b *Base64) UnmarshalText(text []byte) error {
 // verifier that pins it cannot be given a genuine but new ledger instead.
 type LedgerIdentity struct {
 	ID      Base64 `json:"id"`      // 32 random bytes, drawn at founding
-	Backend string `json:"backend"` // BackendLocal; "endorsed" and "azure" are reserved
+	Backend string `json:"backend"` // BackendLocal or BackendEndorsed; "azure" is reserved
 	Genesis Base64 `json:"genesis"` // 32 bytes: hash of the first view or service certificate; zero for local
 	Number  uint64 `json:"number"`  // counts geneses from 1; a higher one discontinues every stream
 }
 
-// BackendLocal is the embedded ledger: the host's database, and the enclave's memory as endorser.
-const BackendLocal = "local"
+// Backends of the ledger.
+const (
+	BackendLocal    = "local"    // embedded: the host's database, and the enclave's memory as endorser
+	BackendEndorsed = "endorsed" // the host's database, and attested endorsers in separate failure domains
+)
 
 // Issuer is an OpenID Connect provider whose ID tokens count as a login.
 type Issuer struct {
@@ -154,10 +157,12 @@ func (c *Configuration) check() error {
 		return fmt.Errorf("version %d is not %d", c.Version, ConfigurationVersion)
 	case len(c.Ledger.ID) != 32 || bytes.Equal(c.Ledger.ID, make([]byte, 32)):
 		return fmt.Errorf("ledger.id must be 32 random bytes")
-	case c.Ledger.Backend != BackendLocal:
-		return fmt.Errorf("ledger.backend %q is not known; this version has %q", c.Ledger.Backend, BackendLocal)
+	case c.Ledger.Backend != BackendLocal && c.Ledger.Backend != BackendEndorsed:
+		return fmt.Errorf("ledger.backend %q is not known; this version has %q and %q", c.Ledger.Backend, BackendLocal, BackendEndorsed)
 	case len(c.Ledger.Genesis) != 32:
 		return fmt.Errorf("ledger.genesis must have 32 bytes")
+	case (c.Ledger.Backend == BackendEndorsed) == bytes.Equal(c.Ledger.Genesis, make([]byte, 32)):
+		return fmt.Errorf("ledger.genesis is the hash of the first view for %q, and zero for %q", BackendEndorsed, BackendLocal)
 	case c.Ledger.Number == 0:
 		return fmt.Errorf("ledger.number counts from 1")
 	case len(c.Issuers) == 0:

@@ -128,6 +128,9 @@ type Response struct {
 const (
 	// FreshnessLocal: the enclave remembers, since it started; before that, the devices do.
 	FreshnessLocal = "local"
+	// FreshnessEndorsed: a majority of attested endorsers said so over a nonce of this
+	// very request's.
+	FreshnessEndorsed = "endorsed"
 
 	// MaxEntries is how many ledger entries one answer carries; the history command brings the others.
 	MaxEntries = 256

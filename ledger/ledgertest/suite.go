@@ -18,6 +18,9 @@ type Backend struct {
 	Store  *Store // where a backend keeps its entries, for faults
 	// Restart returns the ledger as it is after a crash of its enclave.
 	Restart func() ledger.Ledger
+	// Several enclaves may write: an entry that another one signed behind the newest head
+	// stands as well as one's own.
+	Several bool
 }
 
 // Keys are the ledger keys of one test.
@@ -334,6 +337,9 @@ func rollbackInDoubt(t *testing.T, f *fixture) {
 			}
 		},
 	} {
+		if name == "an entry that was never sent" && f.Several {
+			continue
+		}
 		tamper()
 		if got, err := f.tryRead(); err == nil && got != at && got != sent {
 			t.Errorf("%s: %v was taken for the newest", name, got)

@@ -139,13 +139,9 @@ func signed(h wire.Head) ledger.SignedHead {
 // refused it only gets CodeRollback.
 func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
 	a := &c.Append
-	e, err := l.verifier().Verify(a.Stream, a.Entry)
+	head, err := l.verifier().VerifyAppend(a)
 	if err != nil {
 		return ledger.Receipt{}, err
-	}
-	head := ledger.HeadOf(e, a.Entry)
-	if e.Sequence != a.Expected.Sequence+1 || e.Previous != a.Expected.Hash {
-		return ledger.Receipt{}, wire.Errorf(wire.CodeEntry, "entry does not follow the expected head")
 	}
 	if err := ctx.Err(); err != nil { // nothing is sent, so nothing is in doubt
 		return ledger.Receipt{}, wire.NewError(wire.CodeUnavailable, err)
