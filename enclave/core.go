@@ -76,16 +76,21 @@ func (c *Core) Verifier() *ledger.Verifier { return c.keys }
 
 func (c *Core) newestKEK() KEK { return c.keks[len(c.keks)-1] }
 
-// sign signs an entry with the newest ledger key. The private key is derived for it
-// and erased with what else the derivation left, which costs about as much as the
-// signature again; an assertion signs nothing.
+// sign signs an entry with the newest ledger key. The private key is derived for each
+// signature and erased with what else the derivation left, which costs about as much as
+// the signature again; an assertion signs nothing.
 func (c *Core) sign(e *ledger.Entry) []byte {
-	return e.SignWith(c.signers[len(c.signers)-1].Public, func(message []byte) (signature []byte) {
+	return e.SignWith(c.LedgerKey())
+}
+
+// LedgerKey returns the newest ledger key: its public half, and how it signs.
+func (c *Core) LedgerKey() (public ed25519.PublicKey, sign func(message []byte) []byte) {
+	return c.signers[len(c.signers)-1].Public, func(message []byte) (signature []byte) {
 		secret.Do(func() {
 			signature = ed25519.Sign(ledger.Key(c.config.Ledger.ID, c.newestKEK().Key), message)
 		})
 		return signature
-	})
+	}
 }
 
 // Ages up to which a challenge or ticket is good.

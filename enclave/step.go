@@ -180,6 +180,9 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 		return c.refuse(s, e.Err)
 	}
 	s.at = e.Head
+	if s.at.Discontinued {
+		return c.refuse(s, wire.Errorf(wire.CodeDiscontinued, "the ledger does not remember this account"))
+	}
 	if s.spent != (wire.Head{}) && s.at.Head == s.spent {
 		return c.refuse(s, wire.Errorf(wire.CodeUnavailable, "RESERVE stands although the store said that it does not"))
 	}

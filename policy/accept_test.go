@@ -157,7 +157,7 @@ var attacks = []struct {
 		s.p.Ledger.ID = Waive[Hex]("test")
 		s.c.RuntimeData.Ledger.ID = fill(9, 32)
 	}, []Field{FieldLedgerID}},
-	{"other genesis", func(s *scene) { s.p.Ledger.Genesis[0] ^= 1 }, []Field{FieldLedgerOrigin}},
+	{"other genesis", func(s *scene) { s.p.Ledger.Genesis.Want[0] ^= 1 }, []Field{FieldLedgerOrigin}},
 	{"other genesis in runtime data alone", func(s *scene) { s.c.RuntimeData.Ledger.Genesis = fill(9, 32) }, []Field{FieldLedgerOrigin}},
 	{"other genesis in the configuration alone", func(s *scene) { s.c.Configuration.Ledger.Genesis = fill(9, 32) }, []Field{FieldLedgerOrigin}},
 	{"founded again", func(s *scene) { s.p.Ledger.Number = 2 }, []Field{FieldLedgerNumber}},

@@ -47,7 +47,7 @@ func (p *TrustPolicy) check() *Error {
 	c.sections(p)
 	c.releases(p)
 	c.hexRule("ledger.id", p.Ledger.ID, hashSize)
-	c.size("ledger.genesis", p.Ledger.Genesis, hashSize)
+	c.hexRule("ledger.genesis", p.Ledger.Genesis, hashSize)
 	c.that(p.Ledger.Number >= 1, "ledger.number", "counts from 1")
 	known(&c, "ledger.backends", p.Ledger.Backends, knownBackends)
 	c.forbidden("debug", p.Debug)

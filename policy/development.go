@@ -73,7 +73,7 @@ func identity(l *attestation.Ledger) wire.LedgerIdentity {
 }
 
 func ledgerOf(l wire.LedgerIdentity) Ledger {
-	return Ledger{ID: Require(Hex(l.ID)), Genesis: Hex(l.Genesis), Number: l.Number, Backends: []string{l.Backend}}
+	return Ledger{ID: Require(Hex(l.ID)), Genesis: Require(Hex(l.Genesis)), Number: l.Number, Backends: []string{l.Backend}}
 }
 
 // Roots returns what [attestation.Genuine] is to be given: the roots of simulated

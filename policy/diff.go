@@ -47,7 +47,7 @@ func Diff(a, b *TrustPolicy) []Change {
 	}
 	d.releases(a.Releases, b.Releases)
 	diffRule(&d, FieldLedgerID, "", a.Ledger.ID, b.Ledger.ID, Hex.String, nil)
-	d.scalar(FieldLedgerOrigin, "", a.Ledger.Genesis, b.Ledger.Genesis, true)
+	diffRule(&d, FieldLedgerOrigin, "", a.Ledger.Genesis, b.Ledger.Genesis, Hex.String, nil)
 	d.scalar(FieldLedgerNumber, "", a.Ledger.Number, b.Ledger.Number, true)
 	diffSet(&d, FieldBackends, a.Ledger.Backends, b.Ledger.Backends)
 	diffRule(&d, FieldDebug, "", a.Debug, b.Debug, show[Permission], nil)

@@ -58,7 +58,7 @@ func TestDiff(t *testing.T) {
 		{func(p *TrustPolicy) { p.Releases[0].HostData = Waive[string]("test") }, FieldHostData, true, false},
 		{func(p *TrustPolicy) { p.Ledger.ID.Want = fill(9, 32) }, FieldLedgerID, true, true},
 		{func(p *TrustPolicy) { p.Ledger.ID = Waive[Hex]("test") }, FieldLedgerID, true, false},
-		{func(p *TrustPolicy) { p.Ledger.Genesis = fill(9, 32) }, FieldLedgerOrigin, true, true},
+		{func(p *TrustPolicy) { p.Ledger.Genesis = Require(Hex(fill(9, 32))) }, FieldLedgerOrigin, true, true},
 		{func(p *TrustPolicy) { p.Ledger.Number = 2 }, FieldLedgerNumber, true, true},
 		{func(p *TrustPolicy) { p.Ledger.Backends = append(p.Ledger.Backends, "azure") }, FieldBackends, true, false},
 		{func(p *TrustPolicy) { p.MinimumGuestSVN-- }, FieldGuestSVN, true, false},

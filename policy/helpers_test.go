@@ -83,7 +83,7 @@ func testPolicy() *TrustPolicy {
 			Measurement: Require(Hex(fill(0x3e, 48))), Configuration: Require(Hex(fill(0xc0, 32))),
 			HostData: Require(HostDataConfiguration),
 		}},
-		Ledger:          Ledger{ID: Require(Hex(fill(0x1d, 32))), Genesis: make([]byte, 32), Number: 1, Backends: []string{wire.BackendLocal}},
+		Ledger:          Ledger{ID: Require(Hex(fill(0x1d, 32))), Genesis: Require(Hex(make([]byte, 32))), Number: 1, Backends: []string{wire.BackendLocal}},
 		Debug:           Require(Forbidden),
 		MinimumArgon2id: Require(ProductionArgon2id),
 	}

@@ -108,9 +108,9 @@ func (j *judgement) ledger() {
 	l := j.p.Ledger
 	j.agree(FieldLedgerID, l.ID.Waived, named, l.ID.Want.String(),
 		func(n wire.LedgerIdentity) (string, bool) { return Hex(n.ID).String(), bytes.Equal(n.ID, l.ID.Want) })
-	j.agree(FieldLedgerOrigin, "", named, l.Genesis.String(),
+	j.agree(FieldLedgerOrigin, l.Genesis.Waived, named, l.Genesis.Want.String(),
 		func(n wire.LedgerIdentity) (string, bool) {
-			return Hex(n.Genesis).String(), bytes.Equal(n.Genesis, l.Genesis)
+			return Hex(n.Genesis).String(), bytes.Equal(n.Genesis, l.Genesis.Want)
 		})
 	j.agree(FieldLedgerNumber, "", named, fmt.Sprint(l.Number),
 		func(n wire.LedgerIdentity) (string, bool) { return number(n.Number), n.Number == l.Number })

@@ -163,7 +163,7 @@ func readLedger(n node) Ledger {
 	m := n.members([]string{"id", "genesis", "number", "backends"}, nil)
 	return Ledger{
 		ID:       rule(m["id"], node.hex),
-		Genesis:  m["genesis"].hex(),
+		Genesis:  rule(m["genesis"], node.hex),
 		Number:   m["number"].number(64),
 		Backends: list(m["backends"], node.text),
 	}

@@ -270,7 +270,7 @@ func TestValues(t *testing.T) {
 		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = "00" }},
 		{"releases[0].host_data", func(p *TrustPolicy) { p.Releases[0].HostData.Want = strings.Repeat("AA", 32) }},
 		{"ledger.id", func(p *TrustPolicy) { p.Ledger.ID.Want = Hex{} }},
-		{"ledger.genesis", func(p *TrustPolicy) { p.Ledger.Genesis = Hex{} }},
+		{"ledger.genesis", func(p *TrustPolicy) { p.Ledger.Genesis.Want = Hex{} }},
 		{"ledger.number", func(p *TrustPolicy) { p.Ledger.Number = 0 }},
 		{"ledger.backends", func(p *TrustPolicy) { p.Ledger.Backends = []string{} }},
 		{"ledger.backends[0]", func(p *TrustPolicy) { p.Ledger.Backends[0] = "azure" }},

@@ -84,7 +84,7 @@ type AttestationService struct {
 // Ledger names the one ledger that is accepted.
 type Ledger struct {
 	ID       Rule[Hex] `json:"id"`       // 32 bytes
-	Genesis  Hex       `json:"genesis"`  // 32 bytes; zero for the local backend
+	Genesis  Rule[Hex] `json:"genesis"`  // 32 bytes; zero for the local backend
 	Number   uint64    `json:"number"`   // counts geneses from 1
 	Backends []string  `json:"backends"` // wire.BackendLocal: it must be named to be accepted
 }

@@ -123,6 +123,7 @@ func (p *TrustPolicy) waived() []waiver {
 		add(FieldHostData, of, r.HostData.Waived)
 	}
 	add(FieldLedgerID, "", p.Ledger.ID.Waived)
+	add(FieldLedgerOrigin, "", p.Ledger.Genesis.Waived)
 	add(FieldDebug, "", p.Debug.Waived)
 	add(FieldArgon2id, "", p.MinimumArgon2id.Waived)
 	return out

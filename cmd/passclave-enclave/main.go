@@ -9,12 +9,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/signal"
 	goruntime "runtime"
@@ -26,6 +24,7 @@ import (
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/runtime"
 	"github.com/passclave/passclave/enclave/secret"
+	"github.com/passclave/passclave/enclave/workload"
 	"github.com/passclave/passclave/keyrelease"
 	"github.com/passclave/passclave/wire"
 )
@@ -36,7 +35,7 @@ import (
 const ballast = 32 << 20
 
 func main() {
-	aciEnv := environment(os.Getenv)
+	aciEnv := workload.Environment(os.Getenv)
 	os.Clearenv()
 	if !secret.Erases {
 		// Where a collection erases what held secrets, it stays frequent.
@@ -44,10 +43,8 @@ func main() {
 	}
 	listen := flag.String("listen", "", "where the host dials: unix:PATH or tcp:HOST:PORT")
 	config := flag.String("config", "", "the measured configuration's file")
-	var t teeFlags
-	flag.StringVar(&t.simulated, "simtee", "", "the simulated TEE: unix:PATH")
-	flag.StringVar(&t.kind, "tee", "", "the interface to the hardware: auto, tsm, sev-guest, sev or agent")
-	flag.BoolVar(&t.collateral, "collateral", false, "staple revocation lists and Intel's collateral too, fetched from AMD and Intel")
+	var t workload.Flags
+	t.Register(flag.CommandLine)
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,15 +55,15 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, log *slog.Logger, listen, config string, flags teeFlags, aciEnv func(string) string) error {
-	maker, err := hardware(ctx, log, flags, aciEnv)
+func run(ctx context.Context, log *slog.Logger, listen, config string, flags workload.Flags, aciEnv func(string) string) error {
+	maker, err := workload.Open(ctx, log, flags, aciEnv)
 	if err != nil {
 		return err
 	}
-	if err := harden(flags); err != nil {
+	if err := workload.Harden(flags); err != nil {
 		return err
 	}
-	if config, err = configurationFile(config); err != nil {
+	if config, err = workload.ConfigurationFile(config); err != nil {
 		return err
 	}
 	file, err := os.ReadFile(config)
@@ -84,18 +81,12 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags tee
 	if err != nil {
 		return err
 	}
-	listener, err := listenOn(listen)
+	listener, err := workload.Listen(listen)
 	if err != nil {
 		return err
 	}
-	if err := confine(maker.folders...); err != nil {
+	if err := maker.Confine(log); err != nil {
 		return err
-	}
-	warnUnconfined(log)
-	if maker.simulated {
-		log.Warn("SIMULATION: no hardware protects this process", "erases", secret.Erases)
-	} else {
-		log.Info("reports by", "interface", maker.name, "security_context", maker.context, "erases", secret.Erases)
 	}
 	fmt.Println("ready", listen)
 
@@ -104,24 +95,6 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags tee
 		Evidence: evidence, RSA: keyrelease.GenerateRSA(secret.Do), Do: secret.Do, Clock: r.CertificateTime,
 	})
 	return r.Serve(ctx, listener)
-}
-
-func listenOn(address string) (net.Listener, error) {
-	network, rest, ok := strings.Cut(address, ":")
-	switch {
-	case ok && network == "unix":
-		if err := os.Remove(rest); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-		listener, err := net.Listen("unix", rest)
-		if err != nil {
-			return nil, err
-		}
-		return listener, os.Chmod(rest, 0o600)
-	case ok && network == "tcp":
-		return net.Listen("tcp", rest)
-	}
-	return nil, fmt.Errorf("-listen %q is neither unix:PATH nor tcp:HOST:PORT", address)
 }
 
 // Between two tries to get the KEK, and between two looks for newer versions.

@@ -169,7 +169,7 @@ func hostsError(kind wire.FrameKind, code wire.Code) error {
 	return wire.Errorf(code, "the host's answer")
 }
 
-// Newest implements the local ledger's store, on the connection that a request came by.
+// Newest implements a ledger's store, on the connection that a request came by.
 func (l *link) Newest(ctx context.Context, account wire.AccountID) ([]byte, error) {
 	var state wire.State
 	if err := l.call(ctx, wire.FrameNeed, wire.Need{Account: account, State: true}, &state); err != nil {
@@ -178,7 +178,7 @@ func (l *link) Newest(ctx context.Context, account wire.AccountID) ([]byte, erro
 	return state.Newest, nil
 }
 
-// Commit implements the local ledger's store.
+// Commit implements a ledger's store.
 func (l *link) Commit(ctx context.Context, c *wire.Commit) (done wire.Appended, err error) {
 	if len(c.Head) == 0 {
 		err = l.call(ctx, wire.FrameAppend, c.Append, &done)
@@ -186,4 +186,29 @@ func (l *link) Commit(ctx context.Context, c *wire.Commit) (done wire.Appended, 
 		err = l.call(ctx, wire.FrameCommit, c, &done)
 	}
 	return done, err
+}
+
+// Relay implements the endorsed ledger's host. Of an endorser's refusals only those come
+// through on which something follows, and each follows without harm if it is a lie: the
+// chain of views is looked at again, or this enclave introduces itself.
+func (l *link) Relay(ctx context.Context, endorser []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
+	var r wire.Relayed
+	if err := l.call(ctx, wire.FrameRelay, wire.Relay{Endorser: endorser, Kind: kind, Body: body}, &r); err != nil {
+		return nil, err
+	}
+	switch r.Code {
+	case "":
+		return r.Value, nil
+	case wire.CodeView, wire.CodeSignature:
+	default:
+		r.Code = wire.CodeUnavailable
+	}
+	return nil, wire.Errorf(r.Code, "an endorser's refusal, as the host has it")
+}
+
+// Views implements the endorsed ledger's host.
+func (l *link) Views(ctx context.Context) ([]byte, error) {
+	var v wire.Views
+	err := l.call(ctx, wire.FrameViews, struct{}{}, &v)
+	return v.Chain, err
 }

@@ -53,7 +53,7 @@ func (r *Runtime) request(ctx context.Context, l *link, body []byte) wire.Result
 
 // drive carries out effects until the core replies. The stream's lock is held.
 func (r *Runtime) drive(ctx context.Context, l *link, first enclave.Received) (reply enclave.Reply, wrote bool) {
-	core, entries := r.core.Load(), r.ledger.Over(l)
+	core, entries := r.core.Load(), r.ledger.over(l)
 	var state enclave.State
 	var event enclave.Event = first
 	for {

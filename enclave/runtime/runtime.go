@@ -13,8 +13,6 @@ import (
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/secret"
-	"github.com/passclave/passclave/ledger"
-	"github.com/passclave/passclave/ledger/local"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -39,7 +37,7 @@ type Runtime struct {
 	ring          *keyring
 	locks         locks
 	issuers       *issuers
-	ledger        *local.Memory
+	ledger        backend
 	pace          pace
 
 	mu     sync.Mutex
@@ -84,7 +82,7 @@ func New(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.issuers = newIssuers(r.now)
-	r.ledger = local.New(func() *ledger.Verifier { return r.core.Load().Verifier() })
+	r.ledger = r.newBackend()
 	return r, nil
 }
 
@@ -221,8 +219,8 @@ func (r *Runtime) status() wire.Status {
 	defer r.mu.Unlock()
 	return wire.Status{
 		Ready: r.kek != "", Key: key, Backend: r.configuration.Ledger.Backend,
-		Streams: uint64(r.ledger.Streams()), Requests: uint64(opened),
-		Reason: r.reason, KEK: r.kek, Freshness: wire.FreshnessLocal,
+		Streams: uint64(r.ledger.streams()), Requests: uint64(opened),
+		Reason: r.reason, KEK: r.kek, Freshness: r.ledger.freshness,
 	}
 }
 

@@ -126,7 +126,7 @@ func (c *connection) read(ctx context.Context) error {
 			if err := c.reply(f); err != nil {
 				return err
 			}
-		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit:
+		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews:
 			select {
 			case c.slots <- struct{}{}:
 			case <-ctx.Done():
@@ -163,9 +163,32 @@ func (c *connection) serve(ctx context.Context, f wire.Frame) wire.Result {
 		return served(f.Body, func(n wire.Need) (wire.State, error) { return c.link.store.Load(ctx, n) })
 	case wire.FrameAppend:
 		return served(f.Body, func(a wire.Append) (wire.Appended, error) { return c.link.store.Append(ctx, a) })
+	case wire.FrameRelay:
+		return served(f.Body, func(r wire.Relay) (wire.Relayed, error) { return c.relay(ctx, r) })
+	case wire.FrameViews:
+		return served(f.Body, func(struct{}) (wire.Views, error) { return c.views(ctx) })
 	default:
 		return served(f.Body, func(m wire.Commit) (wire.Appended, error) { return c.link.store.Commit(ctx, &m) })
 	}
+}
+
+// noEndorsers refuses what only an endorsed ledger asks.
+var noEndorsers = wire.Errorf(wire.CodeUnavailable, "this host was given no endorsers")
+
+func (c *connection) relay(ctx context.Context, r wire.Relay) (wire.Relayed, error) {
+	if c.link.Endorsers == nil {
+		return wire.Relayed{}, noEndorsers
+	}
+	value, err := c.link.Endorsers.Relay(ctx, r.Endorser, r.Kind, r.Body)
+	return wire.Relayed{Value: value, Code: wire.CodeOf(err)}, nil
+}
+
+func (c *connection) views(ctx context.Context) (wire.Views, error) {
+	if c.link.Endorsers == nil {
+		return wire.Views{}, noEndorsers
+	}
+	chain, err := c.link.Endorsers.Views(ctx)
+	return wire.Views{Chain: chain}, err
 }
 
 func served[Q, A any](body []byte, f func(Q) (A, error)) wire.Result {

@@ -30,6 +30,15 @@ type Store interface {
 	Commit(ctx context.Context, c *wire.Commit) (wire.Appended, error)
 }
 
+// Endorsers are what an endorsed ledger's calls need.
+type Endorsers interface {
+	// Relay brings a frame to an endorser. Errors are [*wire.Error]: the endorser's
+	// refusal, or CodeUnavailable.
+	Relay(ctx context.Context, endorser []byte, kind wire.FrameKind, body []byte) ([]byte, error)
+	// Views returns the chain of views, encoded.
+	Views(ctx context.Context) ([]byte, error)
+}
+
 const (
 	// maxCalls bounds the host's calls under way. The enclave takes 256 of a
 	// connection before it stops reading: its answers must never wait behind calls.
@@ -50,6 +59,10 @@ type Link struct {
 	dial  func(context.Context) (net.Conn, error)
 	store Store
 	log   *slog.Logger
+
+	// Endorsers are reached for the enclave; nil: there are none.
+	Endorsers Endorsers
+
 	slots chan struct{} // one for each of the host's calls until it is answered
 
 	dials   atomic.Uint64

@@ -156,8 +156,7 @@ func (c *Chain) Verify(ledgerID []byte, genesis wire.Digest, number uint64) (*Vi
 // Succeeds checks that next follows view by the word of a majority of distinct members
 // of every group of view, and of no strangers.
 func Succeeds(view, next *View, words []Finalised) error {
-	if next.Number != view.Number+1 || next.Previous != view.Hash() || next.Genesis != view.Genesis ||
-		string(next.Ledger) != string(view.Ledger) || len(next.Groups) != len(view.Groups) {
+	if !next.Follows(view) {
 		return wire.Errorf(wire.CodeView, "view %d does not follow view %d", next.Number, view.Number)
 	}
 	hash, successor := view.Hash(), next.Hash()

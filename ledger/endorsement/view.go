@@ -16,7 +16,8 @@ type View struct {
 	Genesis  uint64      `cbor:"3,keyasint"` // counts geneses of this ledger from 1, as wire.LedgerIdentity.Number
 	Number   uint64      `cbor:"4,keyasint"` // from 1
 	Previous wire.Digest `cbor:"5,keyasint"` // hash of the view before; zero for the first
-	Groups   []Group     `cbor:"6,keyasint"` // as many in every view of one genesis
+	First    wire.Digest `cbor:"6,keyasint"` // hash of the first view, the genesis; zero in it
+	Groups   []Group     `cbor:"7,keyasint"` // as many in every view of one genesis
 }
 
 // Group is 3 or 5 endorsers in separate failure domains.
@@ -51,7 +52,7 @@ func (v *View) check() error {
 	switch {
 	case v.Version != wire.Version || len(v.Ledger) != 32 || v.Genesis == 0:
 		return wire.Errorf(wire.CodeView, "field out of range")
-	case v.Number == 0 || v.Number > maxNumber || (v.Number == 1) != (v.Previous == wire.Digest{}):
+	case v.Number == 0 || v.Number > maxNumber || (v.Number == 1) != (v.Previous == wire.Digest{}) || (v.Number == 1) != (v.First == wire.Digest{}):
 		return wire.Errorf(wire.CodeView, "the first view, and no other, has no view before it")
 	case len(v.Groups) == 0 || len(v.Groups) > MaxGroups:
 		return wire.Errorf(wire.CodeView, "%d groups", len(v.Groups))
@@ -79,6 +80,28 @@ func (v *View) Encode() []byte { return wire.Marshal(v) }
 
 // Hash is what names a view: H("view", encoded view).
 func (v *View) Hash() wire.Digest { return wire.Hash("view", wire.Encoded(v.Encode())) }
+
+// Root returns the hash of the genesis view that v says it descends from.
+func (v *View) Root() wire.Digest {
+	if v.Number == 1 {
+		return v.Hash()
+	}
+	return v.First
+}
+
+// Next returns a successor with these groups, which nobody has signed.
+func (v *View) Next(groups []Group) *View {
+	return &View{
+		Version: wire.Version, Ledger: v.Ledger, Genesis: v.Genesis, Number: v.Number + 1,
+		Previous: v.Hash(), First: v.Root(), Groups: groups,
+	}
+}
+
+// Follows reports whether v can be the successor of a view: all but whose word it is.
+func (v *View) Follows(old *View) bool {
+	return v.Number == old.Number+1 && v.Previous == old.Hash() && v.First == old.Root() &&
+		v.Genesis == old.Genesis && string(v.Ledger) == string(old.Ledger) && len(v.Groups) == len(old.Groups)
+}
 
 // GroupOf returns the index of the group that decides about a stream: its ID's first
 // 8 bytes, big-endian, modulo the number of groups.

@@ -25,13 +25,13 @@ func ByEvidence(c *Configuration, file []byte, now func() time.Time) Admit {
 
 // Enclave implements [Admit]: genuine, accepted by the configuration's trust policy, and
 // of this very ledger and genesis.
-func (e *evidence) Enclave(bundle []byte) ([]ledger.Signer, error) {
+func (e *evidence) Enclave(bundle []byte, genesis wire.Digest) ([]ledger.Signer, error) {
 	c, err := e.accept(bundle, e.configuration.Enclaves, attestation.PurposeClient)
 	if err != nil {
 		return nil, err
 	}
 	l := c.RuntimeData.Ledger
-	if !bytes.Equal(l.ID, e.configuration.Ledger) || l.Number != e.configuration.Number || l.Backend != wire.BackendEndorsed {
+	if !bytes.Equal(l.ID, e.configuration.Ledger) || !bytes.Equal(l.Genesis, genesis[:]) || l.Number != e.configuration.Number || l.Backend != wire.BackendEndorsed {
 		return nil, wire.Errorf(wire.CodeEvidence, "an enclave of another ledger, genesis or backend")
 	}
 	var signers []ledger.Signer

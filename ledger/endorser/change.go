@@ -84,7 +84,7 @@ func (e *Endorser) Finalise(s *endorsement.Succession) (*endorsement.Finalised, 
 		return e.finalised, nil
 	case e.finalised != nil:
 		return nil, wire.Errorf(wire.CodeView, "view %d is finalised in favour of another", e.view.Number)
-	case v.Number != e.view.Number+1 || v.Previous != e.hash || v.Genesis != e.view.Genesis || len(v.Groups) != len(e.view.Groups):
+	case !v.Follows(e.view):
 		return nil, wire.Errorf(wire.CodeView, "view %d does not follow view %d", v.Number, e.view.Number)
 	}
 	e.sorted = make([]wire.StreamID, 0, len(e.streams))
@@ -140,10 +140,11 @@ type incoming struct {
 	hash *endorsement.TailHash
 }
 
-// Adopt takes a page of the tails of one member of the view before, in order. Whose
-// they are is found out by [Endorser.Activate], which begins anew where they are not.
-// view is the hash of the view before.
-func (e *Endorser) Adopt(word *endorsement.Finalised, tails []endorsement.Tail) error {
+// Adopt takes a page of the tails of one member of the view before, from an index on, in
+// order. Whose they are is found out by [Endorser.Activate], which forgets all of them
+// where one is not. The first page of a member whose tails came before begins anew,
+// with all members.
+func (e *Endorser) Adopt(word *endorsement.Finalised, index uint64, tails []endorsement.Tail) error {
 	if err := word.Verify(); err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (e *Endorser) Adopt(word *endorsement.Finalised, tails []endorsement.Tail) 
 		return wire.Errorf(wire.CodeView, "this endorser has a memory already")
 	}
 	a := e.adoption
-	if a == nil || a.view != word.View {
+	if a == nil || a.view != word.View || index == 0 && a.from[string(word.Member)] != nil {
 		a = &adoption{view: word.View, from: map[string]*incoming{}, streams: map[wire.StreamID]wire.Head{}, split: map[wire.StreamID]bool{}, broken: map[wire.StreamID]bool{}}
 		e.adoption = a
 	}
@@ -161,6 +162,9 @@ func (e *Endorser) Adopt(word *endorsement.Finalised, tails []endorsement.Tail) 
 	if in == nil {
 		in = &incoming{word: *word, hash: endorsement.NewTailHash()}
 		a.from[string(word.Member)] = in
+	}
+	if index != in.hash.Count {
+		return wire.Errorf(wire.CodeView, "tails from %d, not %d", index, in.hash.Count)
 	}
 	for _, t := range tails {
 		if !in.hash.Add(t) || in.hash.Count > in.word.Streams {

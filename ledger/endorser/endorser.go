@@ -31,8 +31,9 @@ type Endorser struct {
 // Admit decides about evidence, so that tests need none. Both return an error that
 // names what is wrong.
 type Admit interface {
-	// Enclave verifies evidence of purpose "client" and returns the ledger keys in it.
-	Enclave(evidence []byte) ([]ledger.Signer, error)
+	// Enclave verifies evidence of purpose "client" from an enclave that was configured for
+	// a genesis, and returns the ledger keys in it.
+	Enclave(evidence []byte, genesis wire.Digest) ([]ledger.Signer, error)
 	// Successor verifies that evidence of purpose "endorser" for a key shows a release.
 	Successor(evidence, release, key []byte) error
 }
@@ -72,7 +73,13 @@ func (e *Endorser) Status() Status {
 // Introduce makes the endorser know an enclave's ledger keys by its evidence. The first
 // that come are kept; later ones must be those and their successors.
 func (e *Endorser) Introduce(evidence []byte) error {
-	signers, err := e.admit.Enclave(evidence)
+	e.mu.Lock()
+	view := e.view
+	e.mu.Unlock()
+	if view == nil {
+		return wire.Errorf(wire.CodeView, "not a member of any view yet")
+	}
+	signers, err := e.admit.Enclave(evidence, view.Root())
 	if err != nil {
 		return err
 	}

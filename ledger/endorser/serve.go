@@ -30,7 +30,8 @@ type Page struct {
 // Adoption is a page of tails on its way to a successor.
 type Adoption struct {
 	Word  endorsement.Finalised `cbor:"1,keyasint"` // whose they are
-	Tails []endorsement.Tail    `cbor:"2,keyasint"`
+	Index uint64                `cbor:"2,keyasint"` // of the first
+	Tails []endorsement.Tail    `cbor:"3,keyasint"`
 }
 
 // Activation ends a view change for one member of the new view.
@@ -43,7 +44,8 @@ type Activation struct {
 // Server answers frames for an endorser.
 type Server struct {
 	Endorser *Endorser
-	Evidence []byte // of purpose "endorser", encoded
+	// Evidence returns evidence of purpose "endorser", encoded.
+	Evidence func(context.Context) ([]byte, error)
 }
 
 // maxCalls bounds the calls of one connection that are under way.
@@ -88,7 +90,7 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 		slots <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			answer := wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(s.handle(f))}.Append(nil)
+			answer := wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(s.handle(ctx, f))}.Append(nil)
 			out.Lock()
 			defer out.Unlock()
 			if _, err := conn.Write(answer); err != nil {
@@ -98,19 +100,23 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	}
 }
 
-func (s *Server) handle(f wire.Frame) wire.Result {
-	value, err := s.answer(f)
+func (s *Server) handle(ctx context.Context, f wire.Frame) wire.Result {
+	value, err := s.answer(ctx, f)
 	if err != nil {
 		return wire.Result{Error: &wire.Error{Code: wire.CodeOf(err)}}
 	}
 	return wire.Result{Value: value}
 }
 
-func (s *Server) answer(f wire.Frame) ([]byte, error) {
+func (s *Server) answer(ctx context.Context, f wire.Frame) ([]byte, error) {
 	e := s.Endorser
 	switch f.Kind {
 	case wire.FrameIdentify:
-		return wire.Marshal(Identity{e.Key(), s.Evidence, e.Status()}), nil
+		evidence, err := s.Evidence(ctx)
+		if err != nil {
+			return nil, wire.NewError(wire.CodeUnavailable, err)
+		}
+		return wire.Marshal(Identity{e.Key(), evidence, e.Status()}), nil
 	case wire.FrameAsk:
 		return encoded(e.Ask(f.Body))
 	case wire.FrameIntroduce:
@@ -131,7 +137,7 @@ func (s *Server) answer(f wire.Frame) ([]byte, error) {
 		tails, err := e.Tails(q.Index)
 		return encoded(&Page{tails}, err)
 	case wire.FrameAdopt:
-		return nil, with(f.Body, func(q *Adoption) error { return e.Adopt(&q.Word, q.Tails) })
+		return nil, with(f.Body, func(q *Adoption) error { return e.Adopt(&q.Word, q.Index, q.Tails) })
 	case wire.FrameActivate:
 		return nil, with(f.Body, func(q *Activation) error { return e.Activate(&q.Succession, q.Before, q.Words) })
 	}

@@ -86,7 +86,7 @@ func (w *World) Succession(v *endorsement.View) *endorsement.Succession {
 }
 
 // Enclave implements [endorser.Admit]: the evidence is the ledger's public key.
-func (w *World) Enclave(evidence []byte) ([]ledger.Signer, error) {
+func (w *World) Enclave(evidence []byte, _ wire.Digest) ([]ledger.Signer, error) {
 	if !bytes.Equal(evidence, w.public()) {
 		return nil, wire.Errorf(wire.CodeEvidence, "not the enclave's")
 	}
@@ -196,7 +196,7 @@ func (w *World) deliver(key []byte, kind wire.FrameKind, body []byte) ([]byte, e
 // can be reached, and shows it.
 func (w *World) Change(groups ...endorsement.Group) error {
 	old := w.View()
-	v := &endorsement.View{Version: wire.Version, Ledger: old.Ledger, Genesis: old.Genesis, Number: old.Number + 1, Previous: old.Hash(), Groups: groups}
+	v := old.Next(groups)
 	s := w.Succession(v)
 	var words []endorsement.Finalised
 	for g, group := range old.Groups {
@@ -224,7 +224,7 @@ func (w *World) Change(groups ...endorsement.Group) error {
 				tails = append(tails, page...)
 			}
 			for _, n := range groups[g] {
-				if err := w.Endorser(n.Key).Adopt(word, tails); err != nil {
+				if err := w.Endorser(n.Key).Adopt(word, 0, tails); err != nil {
 					return err
 				}
 			}

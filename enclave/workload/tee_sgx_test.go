@@ -1,6 +1,6 @@
 //go:build sgx
 
-package main
+package workload
 
 import "testing"
 
@@ -8,16 +8,16 @@ import "testing"
 // that is not measured.
 func TestHostsArguments(t *testing.T) {
 	t.Parallel()
-	for _, f := range []teeFlags{{simulated: "unix:/tmp/simtee"}, {kind: "auto"}, {collateral: true}} {
-		if m, err := hardware(t.Context(), nil, f, nil); err == nil {
+	for _, f := range []Flags{{Simulated: "unix:/tmp/simtee"}, {Kind: "auto"}, {Collateral: true}} {
+		if m, err := Open(t.Context(), nil, f, nil); err == nil {
 			t.Errorf("takes another TEE: %+v", m)
 		}
 	}
-	if _, err := hardware(t.Context(), nil, teeFlags{}, nil); err != nil {
+	if _, err := Open(t.Context(), nil, Flags{}, nil); err != nil {
 		t.Error(err)
 	}
 	for named, ok := range map[string]bool{"": true, embedded: true, "/tmp/configuration.json": false, "/passclave/../x": false} {
-		if file, err := configurationFile(named); (err == nil) != ok || ok && file != embedded {
+		if file, err := ConfigurationFile(named); (err == nil) != ok || ok && file != embedded {
 			t.Errorf("%q: %q, %v", named, file, err)
 		}
 	}

@@ -1,6 +1,6 @@
 //go:build !sgx
 
-package main
+package workload
 
 import (
 	"log/slog"

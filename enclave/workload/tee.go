@@ -1,6 +1,6 @@
 //go:build !sgx
 
-package main
+package workload
 
 import (
 	"context"
@@ -25,11 +25,11 @@ import (
 )
 
 // check demands either the simulation or hardware.
-func (f teeFlags) check() error {
+func (f Flags) check() error {
 	switch {
-	case f.simulated == "" && f.kind == "":
+	case f.Simulated == "" && f.Kind == "":
 		return errors.New("no TEE: -tee names the hardware's interface, -simtee the simulation's socket")
-	case f.simulated != "" && (f.kind != "" || f.collateral):
+	case f.Simulated != "" && (f.Kind != "" || f.Collateral):
 		return errors.New("-simtee is for the simulation alone: leave -tee and -collateral out")
 	}
 	return nil
@@ -67,7 +67,7 @@ func maker[M attestation.Maker](m M, err error) (attestation.Maker, error) {
 
 // choose opens the interface of a name, or the first that the machine has. It never
 // falls back to the simulation.
-func choose(ctx context.Context, kind string, list []reportInterface) (*tee, error) {
+func choose(ctx context.Context, kind string, list []reportInterface) (*TEE, error) {
 	errs := []error{fmt.Errorf("-tee %s: no interface to a TEE", kind)}
 	for _, i := range list {
 		if kind != "auto" && kind != i.name {
@@ -75,43 +75,43 @@ func choose(ctx context.Context, kind string, list []reportInterface) (*tee, err
 		}
 		m, err := i.open(ctx)
 		if err == nil {
-			return &tee{Maker: m, name: i.name, folders: i.folders}, nil
+			return &TEE{Maker: m, Name: i.name, folders: i.folders}, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", i.name, err))
 	}
 	return nil, errors.Join(errs...)
 }
 
-// hardware opens the TEE that this process runs in.
-func hardware(ctx context.Context, log *slog.Logger, f teeFlags, getenv func(string) string) (*tee, error) {
+// Open opens the TEE that this process runs in.
+func Open(ctx context.Context, log *slog.Logger, f Flags, getenv func(string) string) (*TEE, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	return openTEE(ctx, log, f, interfaces, os.DirFS("/"), getenv)
 }
 
-// harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
+// Harden closes the process for others. The simulated TEE measures /proc/PID/exe, which
 // the kernel hides, for a process that is not dumpable, from everybody but root.
-func harden(f teeFlags) error { return secret.Harden(f.simulated != "" && os.Geteuid() != 0) }
+func Harden(f Flags) error { return secret.Harden(f.Simulated != "" && os.Geteuid() != 0) }
 
-// configurationFile returns the measured configuration's file: the one that was named.
-func configurationFile(named string) (string, error) { return named, nil }
+// ConfigurationFile returns the measured configuration's file: the one that was named.
+func ConfigurationFile(named string) (string, error) { return named, nil }
 
 // openTEE opens what the flags say. Hardware's reports get what the host of ACI gives
 // with them, and the certificates that are missing or do not fit from AMD, on ACI from
 // Azure's cache first.
-func openTEE(ctx context.Context, log *slog.Logger, f teeFlags, list []reportInterface, root fs.FS, getenv func(string) string) (*tee, error) {
-	if f.simulated != "" {
-		return &tee{Maker: simtee.NewClient(f.simulated), name: "simulation", simulated: true}, nil
+func openTEE(ctx context.Context, log *slog.Logger, f Flags, list []reportInterface, root fs.FS, getenv func(string) string) (*TEE, error) {
+	if f.Simulated != "" {
+		return &TEE{Maker: simtee.NewClient(f.Simulated), Name: "simulation", Simulated: true}, nil
 	}
-	t, err := choose(ctx, f.kind, list)
+	t, err := choose(ctx, f.Kind, list)
 	if err != nil {
 		return nil, err
 	}
 	sources := []collateral.Source{collateral.AMD(collateral.AMDBase)}
 	switch c, err := aci.Running(root, getenv); {
 	case err == nil:
-		t.Maker, t.context = &stapled{t.Maker, c}, true
+		t.Maker, t.Context = &stapled{t.Maker, c}, true
 		sources = append([]collateral.Source{collateral.Azure(collateral.AzureBase)}, sources...)
 	case !errors.Is(err, aci.ErrNone):
 		return nil, fmt.Errorf("security context: %w", err)
@@ -123,7 +123,7 @@ func openTEE(ctx context.Context, log *slog.Logger, f teeFlags, list []reportInt
 	t.Maker = &collateral.Maker{TEE: t.Maker, Completer: collateral.New(collateral.Options{
 		HTTP: client, Sources: sources, Intel: []collateral.IntelSource{collateral.Intel()}, Log: log,
 		Store:      collateral.Memory(), // the file system is taken away
-		Revocation: f.collateral, TCB: f.collateral,
+		Revocation: f.Collateral, TCB: f.Collateral,
 	})}
 	return t, nil
 }
@@ -147,8 +147,8 @@ func (s *stapled) Make(ctx context.Context, reportData [64]byte) (*attestation.B
 	return b, nil
 }
 
-// environment keeps what ACI's host says before the environment is cleared.
-func environment(getenv func(string) string) func(string) string {
+// Environment keeps what ACI's host says before the environment is cleared.
+func Environment(getenv func(string) string) func(string) string {
 	kept := map[string]string{}
 	for _, name := range []string{aci.EnvFolder, aci.EnvPolicy, aci.EnvReferenceInfo, aci.EnvHostAMD} {
 		kept[name] = getenv(name)

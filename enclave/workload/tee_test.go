@@ -1,6 +1,6 @@
 //go:build !sgx
 
-package main
+package workload
 
 import (
 	"bytes"
@@ -23,12 +23,12 @@ import (
 
 func TestTEEFlags(t *testing.T) {
 	t.Parallel()
-	for _, good := range []teeFlags{{simulated: "unix:x"}, {kind: "auto"}, {kind: "tsm", collateral: true}} {
+	for _, good := range []Flags{{Simulated: "unix:x"}, {Kind: "auto"}, {Kind: "tsm", Collateral: true}} {
 		if err := good.check(); err != nil {
 			t.Errorf("%+v: %v", good, err)
 		}
 	}
-	for _, bad := range []teeFlags{{}, {simulated: "unix:x", kind: "auto"}, {simulated: "unix:x", collateral: true}, {collateral: true}} {
+	for _, bad := range []Flags{{}, {Simulated: "unix:x", Kind: "auto"}, {Simulated: "unix:x", Collateral: true}, {Collateral: true}} {
 		if bad.check() == nil {
 			t.Errorf("%+v was taken", bad)
 		}
@@ -84,7 +84,7 @@ func TestChoose(t *testing.T) {
 			if err == nil || test.asked > 0 && !errors.Is(err, absent) {
 				t.Errorf("%+v: %v", test, err)
 			}
-		} else if err != nil || got.name != test.want || !slices.Equal(got.folders, []string{"/" + test.want}) {
+		} else if err != nil || got.Name != test.want || !slices.Equal(got.folders, []string{"/" + test.want}) {
 			t.Errorf("%+v: %+v, %v", test, got, err)
 		}
 		if len(asked) != test.asked {
@@ -112,13 +112,13 @@ func TestOpenTEE(t *testing.T) {
 		"context/reference-info-base64":  encoded([]byte("reference")),
 		"context/host-amd-cert-base64":   encoded(host),
 	}
-	getenv := environment(func(name string) string { return map[string]string{aci.EnvFolder: "/context", "PATH": "x"}[name] })
+	getenv := Environment(func(name string) string { return map[string]string{aci.EnvFolder: "/context", "PATH": "x"}[name] })
 	if getenv("PATH") != "" {
 		t.Error("PATH was kept")
 	}
 	list := []reportInterface{{"test", func(context.Context) (attestation.Maker, error) { return &machineTEE{t, m.Certificates()}, nil }, nil}}
-	opened, err := openTEE(t.Context(), quiet(), teeFlags{kind: "auto"}, list, root, getenv)
-	if err != nil || !opened.context {
+	opened, err := openTEE(t.Context(), quiet(), Flags{Kind: "auto"}, list, root, getenv)
+	if err != nil || !opened.Context {
 		t.Fatalf("%+v, %v", opened, err)
 	}
 	// Its certificates hold for real roots alone: the test completes with the simulation's.
@@ -134,16 +134,16 @@ func TestOpenTEE(t *testing.T) {
 		t.Error(err)
 	}
 
-	alone, err := openTEE(t.Context(), quiet(), teeFlags{kind: "auto"}, list, fstest.MapFS{}, func(string) string { return "" })
-	if err != nil || alone.context {
+	alone, err := openTEE(t.Context(), quiet(), Flags{Kind: "auto"}, list, fstest.MapFS{}, func(string) string { return "" })
+	if err != nil || alone.Context {
 		t.Errorf("%+v, %v", alone, err)
 	}
 	root["context/security-policy"] = &fstest.MapFile{Data: []byte("x")}
-	if _, err := openTEE(t.Context(), quiet(), teeFlags{kind: "auto"}, list, root, getenv); !errors.Is(err, aci.ErrAmbiguous) {
+	if _, err := openTEE(t.Context(), quiet(), Flags{Kind: "auto"}, list, root, getenv); !errors.Is(err, aci.ErrAmbiguous) {
 		t.Errorf("two policies: %v", err)
 	}
-	simulated, err := openTEE(t.Context(), quiet(), teeFlags{simulated: "unix:/none"}, nil, root, getenv)
-	if err != nil || simulated.name != "simulation" || simulated.folders != nil {
+	simulated, err := openTEE(t.Context(), quiet(), Flags{Simulated: "unix:/none"}, nil, root, getenv)
+	if err != nil || simulated.Name != "simulation" || simulated.folders != nil {
 		t.Errorf("%+v, %v", simulated, err)
 	}
 }

@@ -1,0 +1,219 @@
+package endorsers
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+
+	"github.com/passclave/passclave/ledger/endorsement"
+	"github.com/passclave/passclave/ledger/endorser"
+	"github.com/passclave/passclave/wire"
+)
+
+// Operator is who may found and change views.
+type Operator struct {
+	Key     ed25519.PrivateKey
+	Release []byte // encoded endorser release that new members run
+}
+
+// candidate is an endorser that is to be a member.
+type candidate struct {
+	address string
+	client  *endorser.Client
+	who     *endorser.Identity
+}
+
+// Found makes the first view of a genesis from fresh endorsers, and returns the chain
+// that begins with it. Addresses are dealt to groups in order: all groups have the same
+// size. Whether the evidence of each is right every one of them decides about the
+// others; about the first word of all the operator does, who looks at it before the
+// genesis is written into a configuration.
+func (o *Operator) Found(ctx context.Context, ledgerID []byte, number uint64, groups int, addresses []string) (*endorsement.Chain, error) {
+	members, err := identify(ctx, addresses)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(members)
+	v := &endorsement.View{Version: wire.Version, Ledger: ledgerID, Genesis: number, Number: 1}
+	if v.Groups, err = deal(members, groups); err != nil {
+		return nil, err
+	}
+	s := o.succession(v, members)
+	for _, m := range members {
+		if _, err := m.client.Call(ctx, wire.FrameFound, wire.Marshal(s)); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.address, err)
+		}
+	}
+	return &endorsement.Chain{Links: []endorsement.Link{{View: v.Encode()}}}, nil
+}
+
+func identify(ctx context.Context, addresses []string) ([]candidate, error) {
+	var out []candidate
+	for _, a := range addresses {
+		client, err := Dial(ctx, a)
+		if err != nil {
+			closeAll(out)
+			return nil, fmt.Errorf("%s: %w", a, err)
+		}
+		who, err := client.Identify(ctx)
+		if err != nil {
+			client.Close()
+			closeAll(out)
+			return nil, fmt.Errorf("%s: %w", a, err)
+		}
+		out = append(out, candidate{a, client, who})
+	}
+	return out, nil
+}
+
+func closeAll(list []candidate) {
+	for _, c := range list {
+		c.client.Close()
+	}
+}
+
+func deal(members []candidate, groups int) ([]endorsement.Group, error) {
+	if groups < 1 || len(members)%groups != 0 {
+		return nil, fmt.Errorf("%d endorsers cannot be dealt to %d groups", len(members), groups)
+	}
+	size := len(members) / groups
+	if size != 3 && size != 5 {
+		return nil, fmt.Errorf("a group has 3 or 5 endorsers, not %d", size)
+	}
+	out := make([]endorsement.Group, groups)
+	for i, m := range members {
+		out[i/size] = append(out[i/size], endorsement.Member{Key: m.who.Key, Evidence: endorsement.EvidenceHash(m.who.Evidence)})
+	}
+	return out, nil
+}
+
+func (o *Operator) succession(v *endorsement.View, members []candidate) *endorsement.Succession {
+	s := endorsement.NewSuccession(v, o.Key)
+	s.Release = o.Release
+	for _, m := range members {
+		s.Evidence = append(s.Evidence, m.who.Evidence)
+	}
+	return s
+}
+
+// ErrNoMajority means that too few members of the newest view can be reached, or say
+// their last word: nothing but they can bring a next view.
+var ErrNoMajority = errors.New("no majority of the endorsers of the newest view")
+
+// Change makes the next view of endorsers at the given addresses, dealt to groups in
+// order, and returns the longer chain. Members of the old view are looked for at the
+// addresses of file, where they still serve; those that can be reached say their last
+// word, and new members take over what a majority of them remembers. It can be
+// repeated with the same addresses after it failed half way, and with no others: a
+// member names one successor only.
+func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*endorsement.Chain, error) {
+	chain, err := file.Views()
+	if err != nil {
+		return nil, err
+	}
+	if len(chain.Links) == 0 {
+		return nil, errors.New("no view that could be followed")
+	}
+	before := chain.Links[len(chain.Links)-1].View
+	old, err := endorsement.ParseView(before)
+	if err != nil {
+		return nil, err
+	}
+	members, err := identify(ctx, addresses)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(members)
+	groups, err := deal(members, len(old.Groups))
+	if err != nil {
+		return nil, err
+	}
+	v := old.Next(groups)
+	s := o.succession(v, members)
+	words, err := finalise(ctx, file, old, s, v, members)
+	if err != nil {
+		return nil, err
+	}
+	if err := endorsement.Succeeds(old, v, words); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMajority, err)
+	}
+	activation := wire.Marshal(endorser.Activation{Succession: *s, Before: before, Words: words})
+	for _, m := range members {
+		if _, err := m.client.Call(ctx, wire.FrameActivate, activation); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.address, err)
+		}
+	}
+	return &endorsement.Chain{Links: append(chain.Links, endorsement.Link{View: v.Encode(), Finalised: words})}, nil
+}
+
+// finalise collects the last words of the old view's members, and hands their tails to
+// the new members of the same group.
+func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View, members []candidate) ([]endorsement.Finalised, error) {
+	var words []endorsement.Finalised
+	var refused error
+	for _, a := range file.Addresses {
+		client, err := Dial(ctx, a)
+		if err != nil {
+			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
+			continue
+		}
+		word, err := last(ctx, client, old, s, v, members)
+		client.Close()
+		if err != nil {
+			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
+		}
+		if word != nil {
+			words = append(words, *word)
+		}
+	}
+	if err := endorsement.Succeeds(old, v, words); err != nil {
+		return nil, errors.Join(ErrNoMajority, err, refused)
+	}
+	return words, nil
+}
+
+// last has one member of the old view say its last word, and brings its tails over. A
+// nil word: whoever is there is no member.
+func last(ctx context.Context, client *endorser.Client, old *endorsement.View, s *endorsement.Succession, v *endorsement.View, members []candidate) (*endorsement.Finalised, error) {
+	who, err := client.Identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	group := old.Find(who.Key)
+	if group < 0 {
+		return nil, nil
+	}
+	answer, err := client.Call(ctx, wire.FrameFinalise, wire.Marshal(s))
+	if err != nil {
+		return nil, err
+	}
+	var word endorsement.Finalised
+	if err := wire.Unmarshal(answer, &word); err != nil {
+		return nil, err
+	}
+	for index := uint64(0); index == 0 || index < word.Streams; {
+		answer, err := client.Call(ctx, wire.FrameTails, wire.Marshal(endorser.From{Index: index}))
+		if err != nil {
+			return nil, err
+		}
+		var page endorser.Page
+		if err := wire.Unmarshal(answer, &page); err != nil {
+			return nil, err
+		}
+		adoption := wire.Marshal(endorser.Adoption{Word: word, Index: index, Tails: page.Tails})
+		for _, m := range members {
+			if v.Find(m.who.Key) != group {
+				continue
+			}
+			if _, err := m.client.Call(ctx, wire.FrameAdopt, adoption); err != nil {
+				return nil, fmt.Errorf("%s: %w", m.address, err)
+			}
+		}
+		if len(page.Tails) == 0 {
+			break
+		}
+		index += uint64(len(page.Tails))
+	}
+	return &word, nil
+}
