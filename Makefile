@@ -28,8 +28,8 @@ build: ## build everything into bin/ (BIN=FOLDER)
 	$(BUILD) -o $(BIN)/ $(filter-out ./cmd/passclave-enclave/,$(wildcard ./cmd/*/))
 	GOEXPERIMENT=$(ENCLAVE_EXPERIMENT) $(BUILD) -o $(BIN)/passclave-enclave ./cmd/passclave-enclave
 
-run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER, PLATFORM=tdx or sgx at the first start)
-	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM))
+run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER; at the first start PLATFORM=tdx or sgx, LEDGER=endorsed)
+	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM)) $(if $(LEDGER),--ledger $(LEDGER))
 
 demo: build ## tell the whole story in a temporary folder: each step must have exactly its result
 	@exec $(BIN)/passclave demo

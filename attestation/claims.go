@@ -73,7 +73,7 @@ type Claims struct {
 
 	RuntimeData       *RuntimeData
 	ConfigurationHash wire.Digest         // as the runtime data has it
-	Configuration     *wire.Configuration // nil where the bundle has none
+	Configuration     *wire.Configuration // nil where the bundle has none, or an endorser's
 }
 
 // Keys that sign SNP reports (AMD 56860, SIGNING_KEY).

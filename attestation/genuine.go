@@ -80,6 +80,9 @@ func (c *Claims) bind(runtimeData, configuration []byte) error {
 	if h := wire.ConfigurationHash(configuration); h != c.ConfigurationHash {
 		return differ(CheckConfiguration, c.ConfigurationHash, h)
 	}
+	if r.Purpose == PurposeEndorser {
+		return nil // its configuration is of another kind: package ledger/endorser reads it
+	}
 	if c.Configuration, err = wire.ParseConfiguration(configuration); err != nil {
 		return refuse(CheckConfiguration, err)
 	}

@@ -74,8 +74,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags wor
 	return (&endorser.Server{Endorser: e, Evidence: evidence.Get}).Serve(ctx, listener)
 }
 
-// evidenceOf has the TEE report on the endorser's key. The bundle carries no
-// configuration: what stands there is for enclaves'.
+// evidenceOf has the TEE report on the endorser's key.
 func evidenceOf(ctx context.Context, tee attestation.Maker, e *endorser.Endorser, c *endorser.Configuration, file []byte) ([]byte, error) {
 	hash := wire.ConfigurationHash(file)
 	data := attestation.RuntimeData{
@@ -86,7 +85,7 @@ func evidenceOf(ctx context.Context, tee attestation.Maker, e *endorser.Endorser
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := attestation.Make(ctx, tee, encoded, nil, time.Now())
+	bundle, err := attestation.Make(ctx, tee, encoded, file, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/host/api"
+	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/host/link"
 	"github.com/passclave/passclave/host/store/sqlite"
 )
@@ -49,6 +50,7 @@ func main() {
 // settings are the command line.
 type settings struct {
 	state, enclave, listen, metrics string
+	endorsers                       string
 	tlsCert, tlsKey                 string
 	options                         api.Options
 }
@@ -59,6 +61,7 @@ func parse(args []string) (*settings, error) {
 	f := flag.NewFlagSet("passclave-host", flag.ContinueOnError)
 	f.StringVar(&s.state, "state", "", "folder of the database; made where it is not there")
 	f.StringVar(&s.enclave, "enclave", "", "where the enclave listens: unix:PATH or tcp:ADDRESS")
+	f.StringVar(&s.endorsers, "endorsers", "", "file that names endorsers and their views, for an endorsed ledger; it is read again when it changes")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8443", "address of the HTTP API")
 	f.StringVar(&s.metrics, "metrics", "", "address of the metrics, never a public one; empty: none")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "file with the certificate chain; empty: plain HTTP, for loopback or behind a proxy")
@@ -130,6 +133,14 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 	defer running.Wait()
 	defer cancel()
 	enclave := link.New(dial, database, log)
+	if s.endorsers != "" {
+		pool, err := endorsers.Open(s.endorsers)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		enclave.Endorsers = pool
+	}
 	s.options.Store, s.options.Enclave, s.options.Log, s.options.LedgerOf = database, enclave, log, ledgerOf
 	server := api.New(s.options)
 

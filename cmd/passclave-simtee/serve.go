@@ -15,6 +15,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/machine"
+	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -58,8 +59,10 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	if _, err := wire.ParseConfiguration(configuration); err != nil {
-		return fmt.Errorf("%s: %w", *hostData, err)
+	if _, err := wire.ParseConfiguration(configuration); err != nil { // an enclave's, or an endorser's
+		if _, other := endorser.ParseConfiguration(configuration); other != nil {
+			return fmt.Errorf("%s: %w", *hostData, errors.Join(err, other))
+		}
 	}
 	m, err := open(*state, *p, log)
 	if err != nil {

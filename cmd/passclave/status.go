@@ -81,6 +81,7 @@ type alarm struct {
 
 // freshnessHelp says in words how the newest state is known to be the newest.
 var freshnessHelp = map[string]string{
+	wire.FreshnessEndorsed: "endorsed: a majority of attested endorsers signed it over a fresh nonce",
 	wire.FreshnessLocal: "local: the enclave remembers since it started, and this device remembers what it saw;\n" +
 		"              a host that restarts the service from old copies is found out by the devices alone",
 }

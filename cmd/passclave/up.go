@@ -46,7 +46,7 @@ type addresses struct {
 const readyWithin = 30 * time.Second
 
 func (a *app) upCommand() *cobra.Command {
-	var state, listen, platform string
+	var state, listen, platform, ledger string
 	c := &cobra.Command{
 		Use:        "up",
 		SuggestFor: []string{"run", "start", "serve"},
@@ -66,26 +66,28 @@ folder, can read all. It is for trying, developing and testing.`,
   passclave up --state /tmp/tdx --platform tdx`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.up(c.Context(), state, listen, attestation.Platform(platform))
+			return a.up(c.Context(), stack.Options{Dir: state, Listen: listen, Founding: stack.Founding{Platform: attestation.Platform(platform), Ledger: ledger}})
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
 	c.Flags().StringVar(&platform, "platform", "", "what the first start simulates: sev-snp, tdx or sgx, a `name` (default sev-snp)")
+	c.Flags().StringVar(&ledger, "ledger", "", "what the first start founds: local, or endorsed by three endorsers, a `name` (default local)")
 	return c
 }
 
-func (a *app) up(ctx context.Context, state, listen string, platform attestation.Platform) error {
-	bin, err := binFolder()
-	if err != nil {
+func (a *app) up(ctx context.Context, o stack.Options) error {
+	var err error
+	if o.Bin, err = binFolder(); err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Options{Dir: state, Bin: bin, Listen: listen, Founding: stack.Founding{Platform: platform}, Log: a.stderr, Color: a.terminal})
+	o.Log, o.Color = a.stderr, a.terminal
+	s, err := stack.Start(ctx, o)
 	if ctx.Err() != nil {
 		if s != nil {
 			s.Stop()
 		}
-		a.stopped(state)
+		a.stopped(o.Dir)
 		return nil // Ctrl-C
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -23,14 +24,22 @@ func (s *Stack) binary(part Part) string {
 	if path := s.binaries[part]; path != "" {
 		return path
 	}
-	name := map[Part]string{SimTEE: "simtee", Broker: "keybroker", Issuer: "devissuer", RP: "demorp", Enclave: "enclave", Host: "host"}[part]
+	if slices.Contains(EndorserParts, part) {
+		return filepath.Join(s.options.Bin, "passclave-endorser")
+	}
+	name := map[Part]string{SimTEE: "simtee", EndorserTEE: "simtee", Broker: "keybroker", Issuer: "devissuer", RP: "demorp", Enclave: "enclave", Host: "host"}[part]
 	return filepath.Join(s.options.Bin, "passclave-"+name)
 }
 
 // command is what a part runs.
 func (s *Stack) command(part Part) command {
 	c := command{dir: s.Dir, path: s.binary(part)}
+	if n := slices.Index(EndorserParts, part); n >= 0 {
+		c.args = []string{"-listen", "tcp:" + s.facts.Endorsers[n], "-config", endorserConfig, "-simtee", "unix:" + endorserTEESocket}
+	}
 	switch part {
+	case EndorserTEE:
+		c.args = []string{"-state", string(SimTEE), "-socket", endorserTEESocket, "-host-data", endorserConfig, "-platform", string(s.facts.platform())}
 	case SimTEE:
 		c.args = []string{"-state", string(SimTEE), "-socket", simteeSocket, "-host-data", configurationFile, "-platform", string(s.facts.platform())}
 	case Broker:
@@ -51,6 +60,9 @@ func (s *Stack) command(part Part) command {
 			dials = enclaveSocket
 		}
 		c.args = []string{"-state", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
+		if s.facts.endorsed() {
+			c.args = append(c.args, "-endorsers", endorsersFile)
+		}
 	}
 	return c
 }

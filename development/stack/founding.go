@@ -34,6 +34,9 @@ type Founding struct {
 	// Platform is what the simulated TEE is; empty: SEV-SNP. Unlike the rest, it is not
 	// ignored by later starts: they refuse another one.
 	Platform attestation.Platform
+	// Ledger is wire.BackendLocal (also where empty) or wire.BackendEndorsed. Like the
+	// platform it is not ignored by later starts.
+	Ledger string
 	// AnyPorts takes free ports instead of the usual ones.
 	AnyPorts bool
 }
@@ -57,7 +60,7 @@ const (
 )
 
 var ours = []string{factsFile, foundingFile, lockFile, runFolder, caFile, caKeyFile, tlsFile, tlsKeyFile, configurationFile,
-	policyFile, releaseFile, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
+	policyFile, releaseFile, endorserFolder, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
 
 // keyName is the KEK's name at the broker, clientID the command line's at the issuer.
 const (
@@ -79,6 +82,27 @@ type facts struct {
 	// Platform is what the simulated TEE is; empty, as in folders of earlier versions:
 	// SEV-SNP.
 	Platform attestation.Platform `json:"platform,omitempty"`
+
+	// Endorsers are the addresses of the endorsers; none: the ledger is local.
+	Endorsers []string `json:"endorsers,omitempty"`
+}
+
+func (f *facts) endorsed() bool { return len(f.Endorsers) > 0 }
+
+// backend is the ledger's.
+func (f *facts) backend() string {
+	if f.endorsed() {
+		return wire.BackendEndorsed
+	}
+	return wire.BackendLocal
+}
+
+// endorserAddresses are the endorsers' as hosts and operators dial them.
+func (f *facts) endorserAddresses() (out []string) {
+	for _, a := range f.Endorsers {
+		out = append(out, "tcp:"+a)
+	}
+	return out
 }
 
 // platforms are those that can be founded.
@@ -116,6 +140,10 @@ func (s *Stack) load() error {
 	if p := s.options.Founding.Platform; p != "" && p != f.platform() {
 		return &RefusedError{fmt.Sprintf("%s was founded on %s, not on %s: neither clients nor the broker would accept other evidence", s.Dir, f.platform(), p),
 			"Leave the platform out, or use another --state folder"}
+	}
+	if l := s.options.Founding.Ledger; l != "" && l != f.backend() {
+		return &RefusedError{fmt.Sprintf("%s was founded with the ledger %q, not %q: its accounts stand in no other", s.Dir, f.backend(), l),
+			"Leave the ledger out, or use another --state folder"}
 	}
 	if err := s.checkFacts(&f); err != nil {
 		return err
@@ -228,11 +256,14 @@ func (s *Stack) recordKeys(ctx context.Context) error {
 	return nil
 }
 
-// foundBefore founds all that does not need the simulation root.
-func (s *Stack) foundBefore() error {
+// foundBefore founds all that does not need a running part.
+func (s *Stack) foundBefore(ctx context.Context) error {
 	p := s.options.Founding.Platform
 	if p != "" && !slices.Contains(platforms, p) {
 		return &RefusedError{fmt.Sprintf("%q is no platform that can be simulated", p), "Use sev-snp, tdx or sgx"}
+	}
+	if l := s.options.Founding.Ledger; l != "" && l != wire.BackendLocal && l != wire.BackendEndorsed {
+		return &RefusedError{fmt.Sprintf("%q is no ledger", l), "Use local or endorsed"}
 	}
 	s.Founded = true
 	if err := statefile.Write(s.path(foundingFile), nil); err != nil {
@@ -248,13 +279,12 @@ func (s *Stack) foundBefore() error {
 	if err := s.foundCA(time.Now()); err != nil {
 		return err
 	}
-	configuration, err := s.foundConfiguration()
-	if err != nil {
-		return err
+	id := make([]byte, 32)
+	rand.Read(id)
+	if s.options.Founding.Ledger == wire.BackendEndorsed {
+		return s.foundEndorsers(ctx, id, 1)
 	}
-	sum := wire.ConfigurationHash(configuration)
-	s.facts.Configuration = sum[:]
-	return statefile.Write(s.path(configurationFile), configuration)
+	return s.foundConfiguration(wire.LedgerIdentity{ID: id, Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1})
 }
 
 // firstPort and the three after it are the usual ports.
@@ -285,20 +315,19 @@ func port(address string) string {
 	return p
 }
 
-func (s *Stack) foundConfiguration() ([]byte, error) {
+// foundConfiguration writes the measured configuration for a ledger.
+func (s *Stack) foundConfiguration(l wire.LedgerIdentity) error {
 	ca, err := os.ReadFile(s.path(caFile))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	id := make([]byte, 32)
-	rand.Read(id)
 	pin := s.options.Founding.PIN
 	if pin == (wire.PINConfiguration{}) {
 		pin = wire.PINConfiguration{ConsecutiveLimit: 10, LifetimeLimit: 100, Argon2id: wire.Argon2id{MemoryKiB: 64 << 10, Time: 3, Parallelism: 4}}
 	}
 	c := wire.Configuration{
 		Version: wire.ConfigurationVersion,
-		Ledger:  wire.LedgerIdentity{ID: id, Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1},
+		Ledger:  l,
 		Issuers: []wire.Issuer{{
 			Issuer: "https://" + s.facts.Issuer, ClientIDs: []string{clientID}, Algorithms: []string{"ES256"}, Roots: string(ca),
 		}},
@@ -308,7 +337,13 @@ func (s *Stack) foundConfiguration() ([]byte, error) {
 			Attestation: "https://" + s.facts.Broker, Vault: "https://" + s.facts.Broker, Key: keyName, Roots: string(ca),
 		},
 	}
-	return c.Encode()
+	file, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	sum := wire.ConfigurationHash(file)
+	s.facts.Configuration = sum[:]
+	return statefile.Write(s.path(configurationFile), file)
 }
 
 // foundWithRoot founds what names the simulation root, which the simulated TEE has

@@ -45,6 +45,7 @@ const (
 )
 
 // Parts are all parts in the order in which they start; they stop in the reverse order.
+// With an endorsed ledger [EndorserTEE] and [EndorserParts] start before them.
 var Parts = []Part{SimTEE, Broker, Issuer, RP, Enclave, Host}
 
 // ErrInUse is returned by [Start] for a folder that another process runs on.
@@ -135,7 +136,7 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	if s.facts == nil {
-		if err := s.foundBefore(); err != nil {
+		if err := s.foundBefore(ctx); err != nil {
 			return err
 		}
 	}
@@ -144,6 +145,11 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	if err := s.renewCertificate(time.Now()); err != nil {
 		return err
+	}
+	if s.facts.endorsed() {
+		if err := s.startEndorsers(ctx); err != nil {
+			return err
+		}
 	}
 	for _, p := range Parts {
 		if p == Broker && s.Founded {

@@ -1,21 +1,16 @@
 package endorsers
 
 import (
+	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/wire"
 )
-
-// Operator is who may found and change views.
-type Operator struct {
-	Key     ed25519.PrivateKey
-	Release []byte // encoded endorser release that new members run
-}
 
 // candidate is an endorser that is to be a member.
 type candidate struct {
@@ -24,12 +19,12 @@ type candidate struct {
 	who     *endorser.Identity
 }
 
-// Found makes the first view of a genesis from fresh endorsers, and returns the chain
-// that begins with it. Addresses are dealt to groups in order: all groups have the same
+// Found makes the first view of a genesis from fresh endorsers, and returns a file whose
+// chain begins with it. Addresses are dealt to groups in order: all groups have the same
 // size. Whether the evidence of each is right every one of them decides about the
 // others; about the first word of all the operator does, who looks at it before the
 // genesis is written into a configuration.
-func (o *Operator) Found(ctx context.Context, ledgerID []byte, number uint64, groups int, addresses []string) (*endorsement.Chain, error) {
+func (o *Operator) Found(ctx context.Context, ledgerID []byte, number uint64, groups int, addresses []string) (*File, error) {
 	members, err := identify(ctx, addresses)
 	if err != nil {
 		return nil, err
@@ -45,7 +40,19 @@ func (o *Operator) Found(ctx context.Context, ledgerID []byte, number uint64, gr
 			return nil, fmt.Errorf("%s: %w", m.address, err)
 		}
 	}
-	return &endorsement.Chain{Links: []endorsement.Link{{View: v.Encode()}}}, nil
+	f := &File{Addresses: addresses}
+	f.extend(&endorsement.Chain{}, endorsement.Link{View: v.Encode()}, members)
+	return f, nil
+}
+
+// extend adds a view to a chain, and the evidence of its members.
+func (f *File) extend(chain *endorsement.Chain, l endorsement.Link, members []candidate) {
+	f.Chain = wire.Marshal(&endorsement.Chain{Links: append(slices.Clone(chain.Links), l)})
+	for _, m := range members {
+		if !slices.ContainsFunc(f.Evidence, func(b wire.Base64) bool { return bytes.Equal(b, m.who.Evidence) }) {
+			f.Evidence = append(f.Evidence, m.who.Evidence)
+		}
+	}
 }
 
 func identify(ctx context.Context, addresses []string) ([]candidate, error) {
@@ -102,12 +109,12 @@ func (o *Operator) succession(v *endorsement.View, members []candidate) *endorse
 var ErrNoMajority = errors.New("no majority of the endorsers of the newest view")
 
 // Change makes the next view of endorsers at the given addresses, dealt to groups in
-// order, and returns the longer chain. Members of the old view are looked for at the
+// order, and returns the file with the longer chain. Members of the old view are looked for at the
 // addresses of file, where they still serve; those that can be reached say their last
 // word, and new members take over what a majority of them remembers. It can be
 // repeated with the same addresses after it failed half way, and with no others: a
 // member names one successor only.
-func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*endorsement.Chain, error) {
+func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*File, error) {
 	chain, err := file.Views()
 	if err != nil {
 		return nil, err
@@ -144,7 +151,9 @@ func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (
 			return nil, fmt.Errorf("%s: %w", m.address, err)
 		}
 	}
-	return &endorsement.Chain{Links: append(chain.Links, endorsement.Link{View: v.Encode(), Finalised: words})}, nil
+	f := &File{Addresses: addresses, Evidence: file.Evidence}
+	f.extend(chain, endorsement.Link{View: v.Encode(), Finalised: words}, members)
+	return f, nil
 }
 
 // finalise collects the last words of the old view's members, and hands their tails to

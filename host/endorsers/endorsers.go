@@ -105,8 +105,8 @@ type peer struct {
 }
 
 const (
-	dialTime  = 2 * time.Second
-	tryAgain  = 250 * time.Millisecond // at most so often one address is dialled
+	dialTime = 2 * time.Second
+	tryAgain = 250 * time.Millisecond // at most so often one address is dialled
 )
 
 // Open reads the file.
