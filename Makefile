@@ -31,8 +31,8 @@ build: ## build everything into bin/ (BIN=FOLDER)
 run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER; at the first start PLATFORM=tdx or sgx, LEDGER=endorsed)
 	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM)) $(if $(LEDGER),--ledger $(LEDGER))
 
-demo: build ## tell the whole story in a temporary folder: each step must have exactly its result
-	@exec $(BIN)/passclave demo
+demo: build ## tell the whole story in a temporary folder: each step must have exactly its result (LEDGER=endorsed tells more)
+	@exec $(BIN)/passclave demo $(if $(LEDGER),--ledger $(LEDGER))
 
 sgx: ## build the enclave for SGX into bin/sgx (needs an ego-go with Go 1.26 or newer: EGO_GO=PATH)
 	@EGO_GO="$(EGO_GO)" build/sgx $(BIN)/sgx

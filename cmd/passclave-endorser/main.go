@@ -66,12 +66,12 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags wor
 		return err
 	}
 	e := endorser.New(configuration, endorser.ByEvidence(configuration, file, time.Now))
-	evidence := endorser.NewEvidence(func(ctx context.Context) ([]byte, error) { return evidenceOf(ctx, tee, e, configuration, file) })
-	if _, err := evidence.Get(ctx); err != nil {
+	evidence, err := evidenceOf(ctx, tee, e, configuration, file)
+	if err != nil {
 		return err
 	}
 	fmt.Println("ready", listen)
-	return (&endorser.Server{Endorser: e, Evidence: evidence.Get}).Serve(ctx, listener)
+	return (&endorser.Server{Endorser: e, Evidence: evidence}).Serve(ctx, listener)
 }
 
 // evidenceOf has the TEE report on the endorser's key.

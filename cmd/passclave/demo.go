@@ -12,6 +12,7 @@ import (
 
 func (a *app) demoCommand() *cobra.Command {
 	var logs bool
+	var ledger string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Tell the whole story, attacks included, in a temporary folder",
@@ -20,6 +21,7 @@ command line and the real HTTP API: enrol, create, sign in, join, lock out, unlo
 host that lies, and an enclave with another measurement. It ends with 0 only if each step had
 exactly the result that it must have. Nothing stays behind.`,
 		Example: `  passclave demo
+  passclave demo --ledger endorsed
   passclave demo --logs 2>demo.log`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -27,7 +29,7 @@ exactly the result that it must have. Nothing stays behind.`,
 			if err != nil {
 				return err
 			}
-			o := demo.Options{Bin: bin, Out: a.stdout, Log: io.Discard, Color: isTerminal(a.stdout)}
+			o := demo.Options{Bin: bin, Out: a.stdout, Log: io.Discard, Color: isTerminal(a.stdout), Ledger: ledger}
 			if logs {
 				o.Log = a.stderr
 			}
@@ -35,6 +37,7 @@ exactly the result that it must have. Nothing stays behind.`,
 		},
 	}
 	c.Flags().BoolVar(&logs, "logs", false, "the services' logs, too, on stderr")
+	c.Flags().StringVar(&ledger, "ledger", "", "local, or endorsed, of which there is more to tell: a `name` (default local)")
 	return c
 }
 

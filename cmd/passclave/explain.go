@@ -54,6 +54,8 @@ var sentences = map[wire.Code]string{
 	wire.CodeInternal:       "a fault inside",
 	wire.CodeFork:           "the service shows another history than this device remembers",
 	wire.CodeReceipt:        "the ledger's receipt does not prove what it should",
+	wire.CodeView:           "the ledger's endorsers are not those that its genesis leads to, or too few of them serve",
+	wire.CodeDiscontinued:   "the ledger lost its memory of this account",
 	wire.CodeUnsealedAnswer: "the answer did not come from the enclave",
 	wire.CodePolicy:         "the trust policy refuses the enclave",
 	wire.CodeEvidence:       "what answers is not a genuine enclave",
@@ -65,6 +67,7 @@ func sentence(c wire.Code) string { return firstOf(sentences[c], string(c)) }
 // remedies say what a person can do about a refusal.
 var remedies = map[wire.Code]string{
 	wire.CodeUnavailable:    "is the service running? What became of a change shows at the next sync",
+	wire.CodeView:           "its operator looks at `passclave ledger status`",
 	wire.CodeUnsealedAnswer: "the host answered by itself, in the clear; it is not believed. Try again",
 	wire.CodeSealed:         "its operator looks at /readyz",
 	wire.CodePolicy:         "the enclave is genuine, but not one that your trust policy names: `passclave verify` shows every check",

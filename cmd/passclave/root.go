@@ -49,6 +49,7 @@ func (a *app) rootCommand() *cobra.Command {
 		inGroup(groupCheck, a.statusCommand()), inGroup(groupCheck, a.syncCommand()),
 		inGroup(groupOperate, a.upCommand()), inGroup(groupOperate, a.demoCommand()),
 		inGroup(groupOperate, a.fsckCommand()), inGroup(groupOperate, a.keysCommand()),
+		inGroup(groupOperate, a.ledgerCommand()),
 		inGroup(groupShell, a.completionCommand()),
 	)
 	root.SetHelpCommand(a.helpCommand())

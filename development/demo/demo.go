@@ -14,12 +14,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/development/evilhost"
 	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/wire"
 )
 
 // Options say where the binaries are and where the story goes.
@@ -28,6 +30,20 @@ type Options struct {
 	Out   io.Writer // the story
 	Log   io.Writer // logs of all parts; nil discards them
 	Color bool
+
+	Ledger string // wire.BackendLocal (also where empty) or wire.BackendEndorsed, with more to tell
+}
+
+// steps are those of the story that is told.
+func (o *Options) steps() []step {
+	if o.Ledger != wire.BackendEndorsed {
+		return steps
+	}
+	// Two endorsers gone are the end of a genesis, and so of the story.
+	all := slices.Clone(steps)
+	last := len(endorsedSteps) - 1
+	at := slices.IndexFunc(all, func(x step) bool { return x.name == rebuilt })
+	return append(slices.Insert(all, at, endorsedSteps[:last]...), endorsedSteps[last])
 }
 
 // StepError is a step that had another result than it must have.
@@ -76,6 +92,7 @@ func Run(ctx context.Context, o Options) error {
 	s := &story{options: o, dir: dir}
 	defer s.down()
 	fmt.Fprintf(o.Out, "Passclave, told step by step, in SIMULATION: no hardware protects what you see here.\n")
+	steps := o.steps()
 	for _, x := range steps {
 		s.step++
 		s.last = ""
@@ -134,9 +151,12 @@ func (s *story) up(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.evil.Serve(evilCtx) }()
 	s.endEvil = func() { cancel(); <-ended }
+	if s.stack != nil {
+		return first(s.stack.StartParts(ctx, stack.Parts...), s.ready(ctx))
+	}
 	s.stack, err = stack.Start(ctx, stack.Options{
 		Dir: state, Bin: s.options.Bin, Log: s.options.Log, HostDials: evilSocket,
-		Founding: stack.Founding{Strict: true, AnyPorts: true},
+		Founding: stack.Founding{Strict: true, AnyPorts: true, Ledger: s.options.Ledger},
 	})
 	if err != nil {
 		return err

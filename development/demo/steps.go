@@ -8,6 +8,7 @@ import (
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/development/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/wire"
 )
 
 // Exit codes of the command line and codes of refusals, spelt out: the story is also
@@ -20,6 +21,9 @@ const (
 	exitAlarm     = 7
 	exitCode      = 9
 )
+
+// rebuilt is the step before which an endorsed ledger has its own.
+const rebuilt = "The enclave is rebuilt with one byte more: another measurement"
 
 var steps = []step{
 	{"A service starts", "Simulated TEE, key broker, issuer, relying party, enclave and host: six processes. The KEK goes to the one enclave that the release policy names.", (*story).starts},
@@ -40,7 +44,7 @@ var steps = []step{
 	{"The host swaps a record for another", "A host must not be able to choose which passkey signs, or bring back an old version.", (*story).swappedRecord},
 	{"The host sends a captured request again", "A recorded sign-in must not sign twice.", (*story).replay},
 	{"The host is honest again, and nothing was lost", "Lies cost the liar the service, and nobody a passkey. Every chain is whole, by public keys alone.", (*story).honestAgain},
-	{"The enclave is rebuilt with one byte more: another measurement", "The broker's release policy does not name it: without the key it opens nothing.", (*story).otherBuild},
+	{rebuilt, "The broker's release policy does not name it: without the key it opens nothing.", (*story).otherBuild},
 	{"Who administers the key store lets the other build have the key", "The last line is the client: its strict policy refuses that build, for its measurement and nothing else.", (*story).collusion},
 	{"The measured enclave is back", "The same binary, the same measurement, the same passkeys.", (*story).backAgain},
 }
@@ -216,7 +220,9 @@ func (s *story) locked(ctx context.Context) error {
 }
 
 func (s *story) stops(ctx context.Context) error {
-	s.stack.Stop()
+	if err := s.stopAll(); err != nil {
+		return err
+	}
 	s.endEvil()
 	var l struct {
 		Passkeys []struct {
@@ -234,12 +240,25 @@ func (s *story) stops(ctx context.Context) error {
 	return first(must("site", l.Passkeys[0].RPID, "localhost"), must("user", l.Passkeys[0].User, user))
 }
 
+// stopAll stops the service. Endorsers are in other failure domains, and go on: what
+// they remember has no other copy.
+func (s *story) stopAll() error {
+	if s.options.Ledger == wire.BackendEndorsed {
+		return s.stack.StopParts(stack.Parts...)
+	}
+	s.stack.Stop()
+	s.stack = nil
+	return nil
+}
+
 func (s *story) restarts(ctx context.Context) error {
 	if err := s.up(ctx); err != nil {
 		return err
 	}
-	if err := must("founded anew", s.stack.Founded, false); err != nil {
-		return err
+	if s.options.Ledger != wire.BackendEndorsed {
+		if err := must("founded anew", s.stack.Founded, false); err != nil {
+			return err
+		}
 	}
 	return s.locked(ctx)
 }

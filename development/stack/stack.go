@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -208,6 +209,29 @@ func (s *Stack) launch(ctx context.Context, part Part) error {
 	p := newProcess(part, s.spawner, s.log, func() command { return s.command(part) })
 	s.running = append(s.running, p)
 	return p.waitFirst(ctx)
+}
+
+// StopParts ends parts until [Stack.StartParts] starts them again.
+func (s *Stack) StopParts(parts ...Part) error {
+	for _, part := range parts {
+		p, err := s.process(part)
+		if err != nil {
+			return err
+		}
+		p.stop()
+		s.running = slices.DeleteFunc(s.running, func(x *process) bool { return x == p })
+	}
+	return nil
+}
+
+// StartParts starts parts that were stopped, each when the one before it is ready.
+func (s *Stack) StartParts(ctx context.Context, parts ...Part) error {
+	for _, part := range parts {
+		if err := s.launch(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Stack) process(part Part) (*process, error) {

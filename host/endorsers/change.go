@@ -113,7 +113,8 @@ var ErrNoMajority = errors.New("no majority of the endorsers of the newest view"
 // addresses of file, where they still serve; those that can be reached say their last
 // word, and new members take over what a majority of them remembers. It can be
 // repeated with the same addresses after it failed half way, and with no others: a
-// member names one successor only.
+// member names one successor only. A member that could not take over is left out; a
+// majority of each group must serve.
 func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*File, error) {
 	chain, err := file.Views()
 	if err != nil {
@@ -138,17 +139,32 @@ func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (
 	}
 	v := old.Next(groups)
 	s := o.succession(v, members)
-	words, err := finalise(ctx, file, old, s, v, members)
+	speakers, err := finalise(ctx, file, old, s, v)
 	if err != nil {
 		return nil, err
 	}
-	if err := endorsement.Succeeds(old, v, words); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoMajority, err)
+	defer func() {
+		for _, w := range speakers {
+			w.client.Close()
+		}
+	}()
+	var words []endorsement.Finalised
+	for _, w := range speakers {
+		words = append(words, w.word)
 	}
 	activation := wire.Marshal(endorser.Activation{Succession: *s, Before: before, Words: words})
+	serving := make([]int, len(v.Groups))
+	var failed error
 	for _, m := range members {
-		if _, err := m.client.Call(ctx, wire.FrameActivate, activation); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.address, err)
+		if err := activate(ctx, m, activation, speakers, v.Find(m.who.Key)); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.address, err))
+			continue
+		}
+		serving[v.Find(m.who.Key)]++
+	}
+	for g, n := range serving {
+		if n < v.Groups[g].Majority() {
+			return nil, errors.Join(fmt.Errorf("%d members of group %d serve view %d", n, g, v.Number), failed)
 		}
 	}
 	f := &File{Addresses: addresses, Evidence: file.Evidence}
@@ -156,73 +172,98 @@ func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (
 	return f, nil
 }
 
-// finalise collects the last words of the old view's members, and hands their tails to
-// the new members of the same group.
-func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View, members []candidate) ([]endorsement.Finalised, error) {
+// speaker is a member of the old view that said its last word.
+type speaker struct {
+	candidate
+	group int
+	word  endorsement.Finalised
+}
+
+// finalise collects the last words of a majority of every group of the old view.
+func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View) ([]speaker, error) {
+	var speakers []speaker
 	var words []endorsement.Finalised
 	var refused error
 	for _, a := range file.Addresses {
-		client, err := Dial(ctx, a)
-		if err != nil {
-			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
-			continue
-		}
-		word, err := last(ctx, client, old, s, v, members)
-		client.Close()
+		w, err := last(ctx, a, old, s)
 		if err != nil {
 			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
 		}
-		if word != nil {
-			words = append(words, *word)
+		if w != nil {
+			speakers, words = append(speakers, *w), append(words, w.word)
 		}
 	}
 	if err := endorsement.Succeeds(old, v, words); err != nil {
+		for _, w := range speakers {
+			w.client.Close()
+		}
 		return nil, errors.Join(ErrNoMajority, err, refused)
 	}
-	return words, nil
+	return speakers, nil
 }
 
-// last has one member of the old view say its last word, and brings its tails over. A
-// nil word: whoever is there is no member.
-func last(ctx context.Context, client *endorser.Client, old *endorsement.View, s *endorsement.Succession, v *endorsement.View, members []candidate) (*endorsement.Finalised, error) {
-	who, err := client.Identify(ctx)
+// activate makes a member serve the new view. It is tried first with what the member has
+// of an earlier try, then with tails handed over anew: a member that serves the view
+// already has none to give any more.
+func activate(ctx context.Context, m candidate, activation []byte, speakers []speaker, group int) error {
+	if _, err := m.client.Call(ctx, wire.FrameActivate, activation); err == nil {
+		return nil
+	}
+	for _, w := range speakers {
+		if w.group != group {
+			continue
+		}
+		if err := w.handOver(ctx, m); err != nil {
+			return err
+		}
+	}
+	_, err := m.client.Call(ctx, wire.FrameActivate, activation)
+	return err
+}
+
+// last has whoever is at an address say its last word in the old view; nil: that is no
+// member.
+func last(ctx context.Context, address string, old *endorsement.View, s *endorsement.Succession) (*speaker, error) {
+	client, err := Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	group := old.Find(who.Key)
-	if group < 0 {
-		return nil, nil
+	w := &speaker{candidate: candidate{address: address, client: client}}
+	if w.who, err = client.Identify(ctx); err == nil {
+		if w.group = old.Find(w.who.Key); w.group < 0 {
+			client.Close()
+			return nil, nil
+		}
+		var answer []byte
+		if answer, err = client.Call(ctx, wire.FrameFinalise, wire.Marshal(s)); err == nil {
+			err = wire.Unmarshal(answer, &w.word)
+		}
 	}
-	answer, err := client.Call(ctx, wire.FrameFinalise, wire.Marshal(s))
 	if err != nil {
+		client.Close()
 		return nil, err
 	}
-	var word endorsement.Finalised
-	if err := wire.Unmarshal(answer, &word); err != nil {
-		return nil, err
-	}
-	for index := uint64(0); index == 0 || index < word.Streams; {
-		answer, err := client.Call(ctx, wire.FrameTails, wire.Marshal(endorser.From{Index: index}))
+	return w, nil
+}
+
+// handOver brings a member's tails to one of the new view.
+func (w *speaker) handOver(ctx context.Context, to candidate) error {
+	for index := uint64(0); index == 0 || index < w.word.Streams; {
+		answer, err := w.client.Call(ctx, wire.FrameTails, wire.Marshal(endorser.From{Index: index}))
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("%s: %w", w.address, err)
 		}
 		var page endorser.Page
 		if err := wire.Unmarshal(answer, &page); err != nil {
-			return nil, err
+			return fmt.Errorf("%s: %w", w.address, err)
 		}
-		adoption := wire.Marshal(endorser.Adoption{Word: word, Index: index, Tails: page.Tails})
-		for _, m := range members {
-			if v.Find(m.who.Key) != group {
-				continue
-			}
-			if _, err := m.client.Call(ctx, wire.FrameAdopt, adoption); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.address, err)
-			}
+		if _, err := to.client.Call(ctx, wire.FrameAdopt, wire.Marshal(endorser.Adoption{Word: w.word, Index: index, Tails: page.Tails})); err != nil {
+			return fmt.Errorf("%s: %w", to.address, err)
 		}
 		if len(page.Tails) == 0 {
 			break
 		}
 		index += uint64(len(page.Tails))
 	}
-	return &word, nil
+	return nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxFlights = 4                // round trips of one group under way
+	maxFlights = 4               // round trips of one group under way
 	answerTime = 5 * time.Second // for an endorser's answer
 )
 

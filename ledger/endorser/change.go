@@ -32,7 +32,7 @@ func (e *Endorser) Found(s *endorsement.Succession) error {
 
 func (e *Endorser) enter(v *endorsement.View, streams map[wire.StreamID]wire.Head, broken map[wire.StreamID]bool) {
 	e.view, e.hash, e.streams, e.broken = v, v.Hash(), streams, broken
-	e.finalised, e.sorted, e.adoption = nil, nil, nil
+	e.former, e.finalised, e.sorted, e.adoption = e.finalised, nil, nil, nil
 }
 
 // successor checks a view that the operator wishes for: signed by the operator's key,
@@ -80,6 +80,8 @@ func (e *Endorser) Finalise(s *endorsement.Succession) (*endorsement.Finalised, 
 	}
 	hash := v.Hash()
 	switch {
+	case e.former != nil && e.former.Successor == hash:
+		return e.former, nil // it serves that view already
 	case e.finalised != nil && e.finalised.Successor == hash:
 		return e.finalised, nil
 	case e.finalised != nil:

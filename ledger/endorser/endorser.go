@@ -24,6 +24,7 @@ type Endorser struct {
 	signers   []ledger.Signer
 	verifier  *ledger.Verifier       // of signers; nil: no enclave was introduced yet
 	finalised *endorsement.Finalised // its last word in view
+	former    *endorsement.Finalised // its last word in the view before, of which it was a member too
 	sorted    []wire.StreamID        // of streams, once finalised
 	adoption  *adoption              // tails that are coming in
 }

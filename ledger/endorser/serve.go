@@ -44,8 +44,8 @@ type Activation struct {
 // Server answers frames for an endorser.
 type Server struct {
 	Endorser *Endorser
-	// Evidence returns evidence of purpose "endorser", encoded.
-	Evidence func(context.Context) ([]byte, error)
+	// Evidence of purpose "endorser", encoded: made once, since a view names it by its hash.
+	Evidence []byte
 }
 
 // maxCalls bounds the calls of one connection that are under way.
@@ -90,7 +90,7 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 		slots <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			answer := wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(s.handle(ctx, f))}.Append(nil)
+			answer := wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(s.handle(f))}.Append(nil)
 			out.Lock()
 			defer out.Unlock()
 			if _, err := conn.Write(answer); err != nil {
@@ -100,23 +100,19 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	}
 }
 
-func (s *Server) handle(ctx context.Context, f wire.Frame) wire.Result {
-	value, err := s.answer(ctx, f)
+func (s *Server) handle(f wire.Frame) wire.Result {
+	value, err := s.answer(f)
 	if err != nil {
 		return wire.Result{Error: &wire.Error{Code: wire.CodeOf(err)}}
 	}
 	return wire.Result{Value: value}
 }
 
-func (s *Server) answer(ctx context.Context, f wire.Frame) ([]byte, error) {
+func (s *Server) answer(f wire.Frame) ([]byte, error) {
 	e := s.Endorser
 	switch f.Kind {
 	case wire.FrameIdentify:
-		evidence, err := s.Evidence(ctx)
-		if err != nil {
-			return nil, wire.NewError(wire.CodeUnavailable, err)
-		}
-		return wire.Marshal(Identity{e.Key(), evidence, e.Status()}), nil
+		return wire.Marshal(Identity{e.Key(), s.Evidence, e.Status()}), nil
 	case wire.FrameAsk:
 		return encoded(e.Ask(f.Body))
 	case wire.FrameIntroduce:
