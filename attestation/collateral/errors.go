@@ -3,6 +3,7 @@ package collateral
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,18 @@ func (e *Incomplete) Decided() *attestation.Error {
 		}
 	}
 	return nil
+}
+
+// Unreachable reports whether a source gave no answer, or none for now: another attempt
+// may complete the bundle.
+func (e *Incomplete) Unreachable() bool { return slices.ContainsFunc(e.Tried, unreachable) }
+
+func unreachable(err error) bool {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		return slices.ContainsFunc(list.Unwrap(), unreachable)
+	}
+	var of *Error
+	return errors.As(err, &of) && (of.Status == 0 || of.Status == http.StatusTooManyRequests || of.Status >= http.StatusInternalServerError)
 }
 
 func final(err error) bool {
