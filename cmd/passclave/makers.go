@@ -57,18 +57,22 @@ func lacks(b *attestation.Bundle, roots attestation.Roots, want wanted, now time
 	if b == nil || b.Platform == attestation.PlatformAzureAttestation {
 		return want, false
 	}
+	// A root that no maker has is found before what may be wrong under it.
+	if _, err := attestation.Hardware(b, attestation.Roots{}, now); errors.Is(err, &attestation.Error{Check: attestation.CheckRoot}) {
+		return want, false
+	}
 	c, err := attestation.Hardware(b, roots, now)
 	if err == nil {
 		want.revocation = want.revocation && !c.RevocationChecked
 		want.tcb = want.tcb && c.Intel != nil && c.Intel.TCBStatus == ""
-		return want, !c.Simulated && (want.revocation || want.tcb)
+		return want, want.revocation || want.tcb
 	}
 	is := func(list ...attestation.Check) bool {
 		return slices.ContainsFunc(list, func(c attestation.Check) bool { return errors.Is(err, &attestation.Error{Check: c}) })
 	}
 	snp := b.Platform == attestation.PlatformSEVSNP
 	switch {
-	case errors.Is(err, attestation.ErrRevoked), is(attestation.CheckRoot):
+	case errors.Is(err, attestation.ErrRevoked):
 		return want, false
 	case is(attestation.CheckRevocation):
 		want.revocation = true

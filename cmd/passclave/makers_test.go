@@ -22,6 +22,7 @@ import (
 	"github.com/passclave/passclave/attestation"
 	at "github.com/passclave/passclave/attestation/attestationtest"
 	"github.com/passclave/passclave/attestation/collateral"
+	"github.com/passclave/passclave/attestation/simtee/machine"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
 )
@@ -155,8 +156,14 @@ func TestNothingIsFetchedWithoutNeed(t *testing.T) {
 	simulated := at.Bundle(t, at.ClientData(t, file), file)
 	demanding := strict(t)
 	demanding.Revocation = policy.Require(policy.Required)
+	both := strict(t)
+	both.Simulation.Roots = append(both.Simulation.Roots, policy.Hex(at.Roots(at.NewMachine(t)).Simulation[1][:]))
 	unnamed := strict(t)
 	unnamed.Simulation = nil
+	ended, err := at.NewMachine(t).Certify(machine.Chip{ID: [64]byte{7}}, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
 	forged := *whole
 	forged.Report = bytes.Clone(whole.Report)
 	forged.Report[200] ^= 1
@@ -171,6 +178,8 @@ func TestNothingIsFetchedWithoutNeed(t *testing.T) {
 		"complete":                          {whole, p, then, exitDone},
 		"simulated":                         {simulated, strict(t), time.Now(), exitDone},
 		"simulated, without what is wanted": {simulated, demanding, time.Now(), exitPolicy},
+		"simulated, its certificates ended": {at.Bundle(t, at.ClientData(t, file), file, at.On(ended)), strict(t), time.Now(), exitEvidence},
+		"simulated, its collateral ended":   {at.TDXBundle(t, at.ReleaseData(t, file), file), both, time.Now().AddDate(1, 0, 0), exitEvidence},
 		"simulated, root not named":         {simulated, unnamed, time.Now(), exitEvidence},
 		"forged":                            {&forged, p, then, exitEvidence},
 		"forged, without collateral":        {&forgedBare, p, then, exitEvidence},
