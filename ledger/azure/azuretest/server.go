@@ -70,8 +70,9 @@ type Server struct {
 // NewServer starts a ledger. The caller closes it.
 func NewServer() *Server {
 	s := &Server{view: 2, Pending: 0, Loading: 1, Page: 3, asked: map[string]int{}}
-	s.service = serviceCertificate(newKey(), time.Now().Add(-time.Minute))
-	s.endorse()
+	from := time.Now().Add(-time.Minute)
+	s.service = serviceCertificate(newKey(), from)
+	s.endorse(from)
 	s.commit()
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that refuse the certificate are the point of some tests
@@ -90,8 +91,8 @@ func NewServer() *Server {
 // Close ends the server.
 func (s *Server) Close() { s.http.Close() }
 
-func (s *Server) endorse() {
-	s.node = nodeCertificate(newKey(), s.service, time.Now().Add(-time.Minute), Name+".confidential-ledger.azure.com", Name)
+func (s *Server) endorse(from time.Time) {
+	s.node = nodeCertificate(newKey(), s.service, from, Name+".confidential-ledger.azure.com", Name)
 }
 
 // Set changes knobs.
@@ -109,12 +110,13 @@ func (s *Server) Service() []byte {
 	return []byte(s.service.pem() + "\x00")
 }
 
-// Renew gives service and node new certificates, the service's over its same key.
-func (s *Server) Renew() {
+// Renew gives service and node new certificates, valid from a time on, the service's
+// over its same key.
+func (s *Server) Renew(from time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.service = serviceCertificate(s.service.key, time.Now().Add(-time.Minute))
-	s.endorse()
+	s.service = serviceCertificate(s.service.key, from)
+	s.endorse(from)
 	s.http.CloseClientConnections()
 }
 
@@ -122,8 +124,9 @@ func (s *Server) Renew() {
 func (s *Server) Recover() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.service = serviceCertificate(newKey(), time.Now().Add(-time.Minute))
-	s.endorse()
+	from := time.Now().Add(-time.Minute)
+	s.service = serviceCertificate(newKey(), from)
+	s.endorse(from)
 	s.view += 2
 	s.commit()
 	s.http.CloseClientConnections()
