@@ -130,6 +130,8 @@ func TestForeignEntries(t *testing.T) {
 	rogue[0] = w.keys.Signers[0] // the second is not signed by it
 	keys, _ := ledger.Succession(w.keys.LedgerID, [][]byte{{1}, {2}})
 	byRogue := &ledger.Entry{Ledger: w.keys.LedgerID, Stream: w.stream, Sequence: at.Sequence + 1, Previous: at.Hash, Generation: 1, Epoch: 1, Note: make([]byte, ledger.NoteSize)}
+	byKeys := *byRogue
+	_, own := ledger.Succession(w.keys.LedgerID, [][]byte{{1}, {2}})
 	for name, contents := range map[string]string{
 		"text": "hello", "nothing": "", "too long": strings.Repeat("A", 1<<17), "base64 of nothing": "AAAA",
 		"a stranger's entry":         encode(w, forged.Append.Entry, stranger.Signers),
@@ -140,6 +142,7 @@ func TestForeignEntries(t *testing.T) {
 		"a copy":                     old,
 		"a loser":                    encode(w, loser.Append.Entry, w.keys.Signers),
 		"a successor of its own":     encode(w, byRogue.Sign(keys[1]), rogue),
+		"keys of its own":            encode(w, byKeys.Sign(keys[1]), own),
 	} {
 		w.server.Put(collection, contents)
 		for _, l := range []*azure.Ledger{l, w.enclave()} {
@@ -274,6 +277,46 @@ func TestReceiptOfAnother(t *testing.T) {
 		if wire.CodeOf(err) != wire.CodeReceipt || w.settled() != at {
 			t.Errorf("receipt of another %s: %v", name, err)
 		}
+	}
+}
+
+// The same contents in the same collection, at another place.
+func TestReceiptOfCopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	l := w.enclave()
+	at := w.append(l)
+	w.once(azuretest.Twice)
+	w.server.Set(func(s *azuretest.Server) {
+		s.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+			var view, sequence uint64
+			if n, _ := fmt.Sscanf(r.URL.Path, "/app/transactions/%d.%d/receipt", &view, &sequence); n == 2 && strings.HasSuffix(r.URL.Path, "/receipt") {
+				r.URL.Path = fmt.Sprintf("/app/transactions/%d.%d/receipt", view, sequence+1)
+			}
+			return false
+		}
+	})
+	_, err := w.write(l, at)
+	want(t, err, wire.CodeReceipt)
+}
+
+// What cannot win is not sent: in the ledger it would stand for ever.
+func TestUselessAppendSendsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	l := w.enclave()
+	first := w.append(l)
+	at := w.append(l)
+	for _, l := range []*azure.Ledger{l, w.enclave()} {
+		_, err := w.write(l, first)
+		want(t, err, wire.CodeConflict)
+		c, _ := w.keys.Entry(w.account, wire.Head{Sequence: at.Sequence + 1, Hash: at.Hash})
+		c.Append.Expected = at
+		_, err = l.CompareAndAppend(t.Context(), c)
+		want(t, err, wire.CodeEntry)
+	}
+	if n := len(w.server.Entries()); n != 2 {
+		t.Fatalf("%d entries in the ledger", n)
 	}
 }
 

@@ -37,6 +37,9 @@ func FuzzContents(f *testing.F) {
 	_, signers := ledger.Succession(id, [][]byte{{1}, {2}})
 	own := &keys{id: id, own: func() []ledger.Signer { return signers }}
 	f.Add(own.contents([]byte("entry")))
+	_, others := ledger.Succession(id, [][]byte{{3}, {4}})
+	stranger := &keys{id: id, own: func() []ledger.Signer { return others }}
+	f.Add(stranger.contents([]byte("entry")))
 	f.Fuzz(func(t *testing.T, text string) {
 		k := &keys{id: id, own: func() []ledger.Signer { return signers[:1] }}
 		k.verifier()
