@@ -128,6 +128,9 @@ type Response struct {
 const (
 	// FreshnessLocal: the enclave remembers, since it started; before that, the devices do.
 	FreshnessLocal = "local"
+	// FreshnessAzure: reads are fresh as far as TLS to an attested node of the Azure
+	// Confidential Ledger goes: a node that was cut off could show an older end.
+	FreshnessAzure = "azure"
 
 	// MaxEntries is how many ledger entries one answer carries; the history command brings the others.
 	MaxEntries = 256
