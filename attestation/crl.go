@@ -38,7 +38,7 @@ func (c *snpChain) revocation(collateral []Collateral, now time.Time, known *Cac
 		for _, bad := range list.RevokedCertificateEntries {
 			for _, own := range []*x509.Certificate{c.as, c.ak} {
 				if own.SerialNumber.Cmp(bad.SerialNumber) == 0 {
-					return false, refuse(CheckRevocation, fmt.Errorf("%s was revoked at %s", text(own.Subject.CommonName), date(bad.RevocationTime)))
+					return false, refuse(CheckRevocation, fmt.Errorf("%w: %s, at %s", ErrRevoked, text(own.Subject.CommonName), date(bad.RevocationTime)))
 				}
 			}
 		}

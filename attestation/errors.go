@@ -1,6 +1,7 @@
 package attestation
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -70,6 +71,10 @@ func Checks(p Platform) []Check {
 	}
 	return append(list, CheckReportData, CheckRuntimeData, CheckConfiguration, CheckLedger)
 }
+
+// ErrRevoked is the cause of an [Error] of [CheckRevocation] where a list that holds, of
+// the maker and in its time, names a certificate. Other lists change nothing about it.
+var ErrRevoked = errors.New("the maker has revoked a certificate")
 
 // Error says which check evidence failed. Expected and Actual are for people; they
 // are empty where the cause says it all.

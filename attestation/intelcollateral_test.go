@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"reflect"
 	"slices"
@@ -342,6 +343,9 @@ func TestCollateralRefused(t *testing.T) {
 				c.change(m)
 				_, err := m.verify(t)
 				wantCheck(t, err, c.want)
+				if errors.Is(err, attestation.ErrRevoked) != (c.want == revocation && strings.Contains(name, "revoked")) {
+					t.Errorf("is it revoked? %v", err)
+				}
 			})
 		}
 	})

@@ -47,7 +47,7 @@ func (known *Cache) lookUp(item *Collateral, issuer *x509.Certificate, of []*x50
 	for _, revoked := range crl.RevokedCertificateEntries {
 		for _, c := range of {
 			if c.SerialNumber.Cmp(revoked.SerialNumber) == 0 {
-				return fmt.Errorf("%q was revoked at %s", c.Subject, date(revoked.RevocationTime))
+				return fmt.Errorf("%w: %q, at %s", ErrRevoked, c.Subject, date(revoked.RevocationTime))
 			}
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -222,6 +224,9 @@ func TestRevocation(t *testing.T) {
 		} {
 			_, err := try(list...)
 			t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckRevocation) })
+			if errors.Is(err, attestation.ErrRevoked) != strings.Contains(name, "revoked") {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 		_, err = try(attestation.Collateral{Name: "tcb-info", Data: []byte("{}")})
 		wantCheck(t, err, attestation.CheckBundle)

@@ -51,7 +51,7 @@ func verifySNP(b *Bundle, roots Roots, now time.Time, known *Cache) (*Claims, er
 		return nil, err
 	}
 	if err := chain.signed(b.Report, known); err != nil {
-		return nil, err
+		return nil, certified.explain(err, snpClaims(r, line), r)
 	}
 	c := snpClaims(r, line)
 	c.Root = chain.root
@@ -147,6 +147,17 @@ func (e *amdExtensions) check(c *Claims, r *sevsnp.Report) error {
 		return differ(CheckChip, hex.EncodeToString(id), hex.EncodeToString(r.ChipId))
 	}
 	return nil
+}
+
+// explain puts beneath a signature that does not hold that the certificate is of other
+// firmware, or of another chip, than the report says: another key, then. The report is
+// not signed; what it says of itself may be false too.
+func (e *amdExtensions) explain(err error, c *Claims, r *sevsnp.Report) error {
+	failed, other := (*Error)(nil), e.check(c, r)
+	if other != nil && errors.As(err, &failed) {
+		return refuse(failed.Check, errors.Join(failed.cause, other))
+	}
+	return err
 }
 
 func snpClaims(r *sevsnp.Report, line string) *Claims {

@@ -176,6 +176,17 @@ func TestOtherChip(t *testing.T) {
 	b.Certificates = at.NewMachine(t).Certificates()
 	_, err = genuine(t, b)
 	wantCheck(t, err, attestation.CheckSignature)
+	if !errors.Is(err, &attestation.Error{Check: attestation.CheckTCB}) {
+		t.Errorf("nothing about the other firmware: %v", err)
+	}
+	// A report that is changed elsewhere has the right certificate.
+	b = bundle(t)
+	b.Report[0x90] ^= 1 // MEASUREMENT
+	_, err = genuine(t, b)
+	wantCheck(t, err, attestation.CheckSignature)
+	if errors.Is(err, &attestation.Error{Check: attestation.CheckTCB}) || errors.Is(err, &attestation.Error{Check: attestation.CheckChip}) {
+		t.Errorf("the certificate is blamed: %v", err)
+	}
 }
 
 func TestValidity(t *testing.T) {

@@ -125,6 +125,15 @@ func (p *TrustPolicy) Encode() []byte {
 	return b.Bytes()
 }
 
+// Collateral says what a bundle of the makers' hardware must bring along for p to accept
+// it: revocation lists; Intel's TCB info and identity of the quoting enclave.
+func (p *TrustPolicy) Collateral() (revocation, tcb bool) {
+	if i := p.Intel; i != nil {
+		tcb = i.TCBStatus.Waived == "" || i.MinimumEvaluationNumber > 0 || i.Advisories != nil
+	}
+	return p.Revocation.Waived == "", tcb
+}
+
 func (p *TrustPolicy) has(platforms ...attestation.Platform) bool {
 	return slices.ContainsFunc(platforms, func(x attestation.Platform) bool { return slices.Contains(p.Platforms, x) })
 }

@@ -131,6 +131,9 @@ const (
 	// FreshnessEndorsed: a majority of attested endorsers said so over a nonce of this
 	// very request's.
 	FreshnessEndorsed = "endorsed"
+	// FreshnessAzure: reads are fresh as far as TLS to an attested node of the Azure
+	// Confidential Ledger goes: a node that was cut off could show an older end.
+	FreshnessAzure = "azure"
 
 	// MaxEntries is how many ledger entries one answer carries; the history command brings the others.
 	MaxEntries = 256

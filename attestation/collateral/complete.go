@@ -55,8 +55,10 @@ func New(o Options) *Completer {
 }
 
 // Complete puts into b what is missing, and replaces what does not hold. On an error b
-// is as it was. The error says what each source did, and why each candidate was
-// refused (errors.As with [*attestation.Error]).
+// is as it was. The error is an [*Incomplete]: it says what each source did, and why each
+// candidate was refused (errors.As with [*attestation.Error]); or it is the refusal of
+// evidence for which nothing can be fetched. A revocation is final: no other list is
+// looked for that may be older, and not say so.
 //
 // It does not verify what binds runtime data, nor endorsements and security policy:
 // [attestation.Genuine] does.
@@ -78,28 +80,32 @@ func (c *Completer) hardware(candidate *attestation.Bundle) (*attestation.Claims
 }
 
 // stored returns what the store has under a name, as decode reads it, if check finds it
-// good. What is not good is removed.
-func stored[T any](c *Completer, name string, decode func([]byte) (T, error), check func(T) error) (value T, ok bool) {
+// good. What is not good is removed, but for what is final: then it stays, and the error
+// says so.
+func stored[T any](c *Completer, name string, decode func([]byte) (T, error), check func(T) error) (value T, ok bool, err error) {
 	if c.Store == nil {
-		return value, false
+		return value, false, nil
 	}
 	data, found := c.Store.Get(name)
 	if !found {
-		return value, false
+		return value, false, nil
 	}
-	value, err := decode(data)
+	value, err = decode(data)
 	if err == nil {
 		err = check(value)
 	}
 	if err == nil {
-		return value, true
+		return value, true, nil
+	}
+	if final(err) {
+		return value, false, err
 	}
 	c.Log.Info("stored collateral does not hold and is fetched anew", "name", name, "reason", err)
 	if err := c.Store.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.Log.Warn("it cannot be removed", "name", name, "reason", err)
 	}
 	var none T
-	return none, false
+	return none, false, nil
 }
 
 // keep stores what was found good. Evidence does not fail because a disk is full.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -95,7 +94,7 @@ func (c *Completer) intelCollateral(ctx context.Context, with *attestation.Bundl
 		_, err := c.hardware(&candidate)
 		return err
 	}
-	errs := []error{fmt.Errorf("no %s for the quote", item.name)}
+	missing := &Incomplete{Missing: item.name}
 	for i := range stapled {
 		if stapled[i].Name != item.name {
 			continue
@@ -104,10 +103,16 @@ func (c *Completer) intelCollateral(ctx context.Context, with *attestation.Bundl
 		if err == nil {
 			return &stapled[i], nil
 		}
-		errs = append(errs, fmt.Errorf("stapled: %w", err))
+		missing.Stapled = append(missing.Stapled, err)
+		if final(err) {
+			return nil, missing
+		}
 	}
-	if x, ok := stored(c, item.stored, decodeCollateral, good); ok {
+	if x, ok, err := stored(c, item.stored, decodeCollateral, good); ok {
 		return x, nil
+	} else if err != nil {
+		missing.Tried = append(missing.Tried, fmt.Errorf("stored: %w", err))
+		return nil, missing
 	}
 	for _, source := range c.Intel {
 		x, err := source.get(ctx, c.fetch, item)
@@ -118,12 +123,15 @@ func (c *Completer) intelCollateral(ctx context.Context, with *attestation.Bundl
 			}
 			err = fmt.Errorf("%s: %w", intelName, err)
 		}
-		errs = append(errs, err)
+		missing.Tried = append(missing.Tried, err)
+		if final(err) {
+			break
+		}
 	}
 	if len(c.Intel) == 0 {
-		errs = append(errs, ErrNoSource)
+		missing.Tried = append(missing.Tried, ErrNoSource)
 	}
-	return nil, errors.Join(errs...)
+	return nil, missing
 }
 
 func decodeCollateral(data []byte) (*attestation.Collateral, error) {

@@ -104,31 +104,41 @@ func (c *Completer) completeSNP(ctx context.Context, b *attestation.Bundle) erro
 // certificates finds a chain for the report of b. refused is why the stapled one, if
 // any, is not it.
 func (c *Completer) certificates(ctx context.Context, b *attestation.Bundle, refused error) ([][]byte, *attestation.Claims, error) {
-	errs := []error{errors.New("no certificates for the report")}
+	missing := &Incomplete{Missing: Certificates}
 	if len(b.Certificates) > 0 || len(b.HostAMD) > 0 {
 		c.Log.Info("stapled certificates do not hold and are fetched anew", "reason", refused)
-		errs = append(errs, fmt.Errorf("stapled: %w", refused))
+		missing.Stapled = append(missing.Stapled, refused)
+		if final(refused) {
+			return nil, nil, missing
+		}
 	}
 	s, err := newSNPSubject(b)
 	if err != nil {
-		return nil, nil, errors.Join(append(errs, err)...)
+		missing.Tried = append(missing.Tried, err)
+		return nil, nil, missing
 	}
 	var claims *attestation.Claims
 	good := func(chain [][]byte) (err error) {
 		claims, err = c.hardware(s.with(chain))
 		return err
 	}
-	if chain, ok := stored(c, s.name(), decodePEM, good); ok {
+	if chain, ok, err := stored(c, s.name(), decodePEM, good); ok {
 		return chain, claims, nil
+	} else if err != nil {
+		missing.Tried = append(missing.Tried, fmt.Errorf("stored: %w", err))
+		return nil, nil, missing
 	}
 	for _, source := range c.Sources {
 		chains, err := source.certificates(ctx, c.fetch, s)
 		if err != nil {
-			errs = append(errs, err)
+			missing.Tried = append(missing.Tried, err)
 		}
 		for _, chain := range chains {
 			if err := good(chain); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", source.Name(), err))
+				missing.Tried = append(missing.Tried, fmt.Errorf("%s: %w", source.Name(), err))
+				if final(err) {
+					return nil, nil, missing
+				}
 				continue
 			}
 			c.keep(s.name(), encodePEM(chain))
@@ -136,9 +146,9 @@ func (c *Completer) certificates(ctx context.Context, b *attestation.Bundle, ref
 		}
 	}
 	if len(c.Sources) == 0 {
-		errs = append(errs, ErrNoSource)
+		missing.Tried = append(missing.Tried, ErrNoSource)
 	}
-	return nil, nil, errors.Join(errs...)
+	return nil, nil, missing
 }
 
 // amdCRL returns stapled collateral with the revocation list of the ARK. with has the
@@ -150,7 +160,7 @@ func (c *Completer) amdCRL(ctx context.Context, with *attestation.Bundle, list [
 		_, err := c.hardware(&candidate)
 		return err
 	}
-	errs := []error{errors.New("no revocation list of AMD")}
+	missing := &Incomplete{Missing: attestation.CollateralAMDCRL}
 	for _, x := range list {
 		if x.Name != attestation.CollateralAMDCRL {
 			continue
@@ -159,14 +169,20 @@ func (c *Completer) amdCRL(ctx context.Context, with *attestation.Bundle, list [
 		if err == nil {
 			return list, nil
 		}
-		errs = append(errs, fmt.Errorf("stapled: %w", err))
+		missing.Stapled = append(missing.Stapled, err)
+		if final(err) {
+			return nil, missing
+		}
 	}
 	found := func(der []byte) []attestation.Collateral {
 		return []attestation.Collateral{{Name: attestation.CollateralAMDCRL, Data: der}} // SEV-SNP has no other
 	}
 	name := fmt.Sprintf("snp-%s-%s-%s.crl", claims.Signer, lower(claims.Product), claims.Root.String()[:16])
-	if der, ok := stored(c, name, same, good); ok {
+	if der, ok, err := stored(c, name, same, good); ok {
 		return found(der), nil
+	} else if err != nil {
+		missing.Tried = append(missing.Tried, fmt.Errorf("stored: %w", err))
+		return nil, missing
 	}
 	for _, source := range c.Sources {
 		der, err := source.crl(ctx, c.fetch, claims.Product, claims.Signer)
@@ -178,11 +194,14 @@ func (c *Completer) amdCRL(ctx context.Context, with *attestation.Bundle, list [
 			err = fmt.Errorf("%s: %w", source.Name(), err)
 		}
 		if !errors.Is(err, errNotMine) {
-			errs = append(errs, err)
+			missing.Tried = append(missing.Tried, err)
+		}
+		if final(err) {
+			break
 		}
 	}
-	if len(errs) == 1 {
-		errs = append(errs, ErrNoSource)
+	if len(missing.Tried) == 0 {
+		missing.Tried = append(missing.Tried, ErrNoSource)
 	}
-	return nil, errors.Join(errs...)
+	return nil, missing
 }

@@ -424,3 +424,101 @@ func FuzzPEM(f *testing.F) {
 		}
 	})
 }
+
+// What is proven stays so: neither a source nor the store is asked for another opinion.
+func TestFinal(t *testing.T) {
+	t.Parallel()
+	a := at.NewAMD(t, "Milan", false)
+	whole, roots := a.Sign(t, nil)
+	now := time.Now()
+	good := a.CRL(t, whole, now.Add(-time.Hour), now.Add(time.Hour))
+	revoked := a.CRL(t, whole, now.Add(-time.Minute), now.Add(time.Hour), a.AS.SerialNumber)
+	forged := without(whole)
+	forged.Report = bytes.Clone(whole.Report)
+	forged.Report[0x90] ^= 1 // MEASUREMENT
+	for name, test := range map[string]struct {
+		prepare func(s *service, store Store, b *attestation.Bundle)
+		report  *attestation.Bundle
+		asked   int
+		check   attestation.Check
+	}{
+		"revoked by the stapled list": {func(_ *service, store Store, b *attestation.Bundle) {
+			b.Certificates, b.Collateral = whole.Certificates, []attestation.Collateral{revoked}
+		}, whole, 0, attestation.CheckRevocation},
+		"revoked by the stored list": {func(_ *service, store Store, b *attestation.Bundle) {
+			b.Certificates = whole.Certificates
+			c, err := attestation.Hardware(b, roots, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store.Put(fmt.Sprintf("snp-vcek-milan-%s.crl", c.Root.String()[:16]), revoked.Data)
+		}, whole, 0, attestation.CheckRevocation},
+		"revoked by the source's list": {func(s *service, _ Store, b *attestation.Bundle) {
+			b.Certificates, s.crl = whole.Certificates, revoked.Data
+		}, whole, 1, attestation.CheckRevocation},
+		"forged, with certificates":    {func(_ *service, _ Store, b *attestation.Bundle) { b.Certificates = whole.Certificates }, forged, 0, attestation.CheckSignature},
+		"forged, without certificates": {func(*service, Store, *attestation.Bundle) {}, forged, 2, attestation.CheckSignature},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, store := serve(t, whole, "Milan"), Memory()
+			s.crl = good.Data
+			b := without(test.report)
+			test.prepare(s, store, b)
+			held := len(store.(*memory).held)
+			err := quick(Options{Sources: []Source{AMD(s.URL), AMD(s.URL)}, Roots: roots, Store: store, Revocation: true}).Complete(t.Context(), b)
+			missing := (*Incomplete)(nil)
+			if !errors.As(err, &missing) || missing.Decided() == nil || missing.Decided().Check != test.check {
+				t.Fatalf("%v is not final", err)
+			}
+			if n := s.requests(); n != test.asked {
+				t.Errorf("asked %d times: %v", n, s.asked)
+			}
+			if n := len(store.(*memory).held); n != held {
+				t.Errorf("%d things in the store, then %d", held, n)
+			}
+		})
+	}
+}
+
+// What may be anybody's fault is not the evidence's.
+func TestNotFinal(t *testing.T) {
+	t.Parallel()
+	a := at.NewAMD(t, "Milan", false)
+	whole, roots := a.Sign(t, nil)
+	now := time.Now()
+	for name, crl := range map[string][]byte{
+		"old": a.CRL(t, whole, now.Add(-2*time.Hour), now.Add(-time.Hour), a.AS.SerialNumber).Data, "noise": []byte("noise"), "none": nil,
+	} {
+		s := serve(t, whole, "Milan")
+		s.crl = crl
+		b := without(whole)
+		b.Certificates = whole.Certificates
+		missing := (*Incomplete)(nil)
+		err := quick(Options{Sources: []Source{AMD(s.URL)}, Roots: roots, Revocation: true}).Complete(t.Context(), b)
+		if !errors.As(err, &missing) || missing.Missing != attestation.CollateralAMDCRL || missing.Decided() != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A cache that gives the certificate of other firmware says nothing of the report.
+	chip := machine.Chip{ID: [64]byte{7}, TCB: machine.TCB{Bootloader: 4, SNP: 25, Microcode: 220}}
+	after, err := at.NewMachine(t).Certify(chip, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, certificates, err := after.Report([48]byte{}, [32]byte{}, [64]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := serve(t, &attestation.Bundle{Report: report, Certificates: at.NewMachine(t).Certificates()}, "Milan")
+	missing := (*Incomplete)(nil)
+	b := &attestation.Bundle{Platform: attestation.PlatformSEVSNP, Report: report}
+	err = quick(Options{Sources: []Source{Azure(stale.URL)}, Roots: at.Roots(at.NewMachine(t))}).Complete(t.Context(), b)
+	if !errors.As(err, &missing) || missing.Missing != Certificates || missing.Decided() != nil {
+		t.Errorf("stale cache: %v", err)
+	}
+	b.Certificates = certificates
+	if _, err := attestation.Hardware(b, at.Roots(at.NewMachine(t)), now); err != nil {
+		t.Fatal(err)
+	}
+}

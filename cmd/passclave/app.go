@@ -29,10 +29,12 @@ type app struct {
 	noBrowser     bool
 	yes           bool
 
-	loginWithin time.Duration // the constant, but for tests
-	progress    *progress     // nil where nothing is under way
-	exit        int           // with errReported
-	wrongHelp   error         // help was asked for a command that is not there
+	loginWithin time.Duration    // the constant, but for tests
+	makers      makers           // the real ones, but for tests
+	now         func() time.Time // the clock, but for tests
+	progress    *progress        // nil where nothing is under way
+	exit        int              // with errReported
+	wrongHelp   error            // help was asked for a command that is not there
 }
 
 func newApp(stdin *os.File, stdout io.Writer, stderr *os.File) *app {
@@ -40,6 +42,7 @@ func newApp(stdin *os.File, stdout io.Writer, stderr *os.File) *app {
 	return &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, terminal: term.IsTerminal(int(stderr.Fd())),
 		pinFD: descriptor{files: files}, codeFD: descriptor{files: files}, loginWithin: loginWithin,
+		makers: realMakers(), now: time.Now,
 	}
 }
 

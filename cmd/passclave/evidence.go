@@ -65,7 +65,8 @@ type evidence struct {
 	encoded []byte // nil of a folder
 	nonce   []byte // that the service was asked with; nil of saved evidence
 	bundle  *attestation.Bundle
-	problem error // why there is no bundle in encoded
+	problem error    // why there is no bundle in encoded, or why what it was completed with proves it false
+	fetched []string // what was put into the bundle because it was not there
 }
 
 // genuine verifies the evidence. Saved evidence without runtime data is verified as

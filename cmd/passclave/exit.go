@@ -144,6 +144,7 @@ var ownCodes = []struct {
 	{errDeclined, "declined"},
 	{errNoAnswer, "no-answer"},
 	{errLogin, "login-failed"},
+	{errUndecided, "could-not-tell"},
 	{stack.ErrInUse, "state-in-use"},
 	{file.ErrInUse, "state-in-use"},
 	{keystore.ErrNotFound, "no-keys"},

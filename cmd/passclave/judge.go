@@ -2,8 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/passclave/passclave/attestation"
@@ -82,13 +83,13 @@ func judge(e *evidence, p *policy.TrustPolicy, roots attestation.Roots, now time
 
 // nonce adds the line on freshness, and reports whether the evidence may be an answer.
 func (j *judged) nonce(e *evidence) bool {
-	l := line{Of: partEvidence, Name: checkNonce, Expected: short(e.nonce), Verdict: string(policy.Accepted)}
+	l := line{Of: partEvidence, Name: checkNonce, Expected: hex.EncodeToString(e.nonce), Verdict: string(policy.Accepted)}
 	if e.nonce == nil {
 		l.Expected, l.Actual, l.Verdict = "", "saved evidence answers no question: it may be old"+madeAt(e.bundle), notChecked
 		j.lines = append(j.lines, l)
 		return true
 	}
-	l.Actual = short(j.claims.RuntimeData.Nonce)
+	l.Actual = hex.EncodeToString(j.claims.RuntimeData.Nonce)
 	ok := bytes.Equal(j.claims.RuntimeData.Nonce, e.nonce)
 	if !ok {
 		l.Verdict, l.Remedy = string(policy.Refused), nonceRemedy
@@ -111,9 +112,9 @@ func (j *judged) genuine(failed *attestation.Error) {
 	if j.bundle != nil {
 		platform = j.bundle.Platform
 	}
-	absent := map[attestation.Check]string{}
+	absent, found := map[attestation.Check]string{}, map[attestation.Check]string{}
 	if j.claims != nil {
-		absent = missing(j.bundle, j.claims)
+		absent, found = missing(j.bundle, j.claims), seen(j.claims)
 	}
 	for _, c := range attestation.Checks(platform) {
 		switch why, nothing := absent[c]; {
@@ -127,7 +128,7 @@ func (j *judged) genuine(failed *attestation.Error) {
 		case nothing:
 			j.lines = append(j.lines, line{Of: partEvidence, Name: string(c), Actual: why, Verdict: notChecked})
 		default:
-			j.lines = append(j.lines, line{Of: partEvidence, Name: string(c), Verdict: verdict})
+			j.lines = append(j.lines, line{Of: partEvidence, Name: string(c), Actual: found[c], Verdict: verdict})
 		}
 	}
 	if failed != nil && verdict != notChecked { // a check that the platform does not list
@@ -156,11 +157,27 @@ func missing(b *attestation.Bundle, c *attestation.Claims) map[attestation.Check
 	return out
 }
 
-func short(b []byte) string {
-	if len(b) > 8 {
-		return fmt.Sprintf("%x…", b[:8])
+// collateralFields are what the makers' lists and statements decide.
+var collateralFields = []policy.Field{policy.FieldRevocation, policy.FieldTCBStatus, policy.FieldEvaluation, policy.FieldAdvisories}
+
+// decided reports whether the verdict would be no better with the collateral that nobody
+// gave: what the hardware says holds without, and something else is refused.
+func (j *judged) decided(e *evidence, roots attestation.Roots, now time.Time) bool {
+	if _, err := attestation.Hardware(e.bundle, roots, now); err != nil {
+		return false
 	}
-	return fmt.Sprintf("%x", b)
+	return j.verdict == verdictNotGenuine || slices.ContainsFunc(j.lines, func(l line) bool {
+		return l.Of == partPolicy && l.Verdict == string(policy.Refused) && !slices.Contains(collateralFields, policy.Field(l.Name))
+	})
+}
+
+func (j *judged) waived() (n int) {
+	for _, l := range j.lines {
+		if l.Verdict == string(policy.Waived) {
+			n++
+		}
+	}
+	return n
 }
 
 // exit returns the exit code of the verdict.

@@ -47,12 +47,15 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 
 // run runs one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, stderr *os.File) int {
-	a := newApp(stdin, stdout, stderr)
+	return newApp(stdin, stdout, stderr).run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	err := interrupted(ctx, root.ExecuteContext(ctx))
 	if err == nil {
 		err = a.wrongHelp

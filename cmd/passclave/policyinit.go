@@ -39,7 +39,7 @@ func (a *app) policyInitCommand() *cobra.Command {
 		Short: "Make a trust policy from evidence that you decided to trust",
 		Long: decideHelp + `
 
-The evidence must be genuine. The policy is the strictest one for it, and demands all that this
+The evidence must be genuine; certificates that it lacks are fetched, as "passclave verify" does. The policy is the strictest one for it, and demands all that this
 version can judge. What is dangerous is not taken over (debugging, migration, a cheap PIN, firmware
 with known holes, a report that the host asked for): the policy then refuses this very evidence until
 somebody waives that by name. It names no chip and never expires: narrow that by hand.
@@ -69,7 +69,10 @@ not genuine; 1 nothing was made.`,
 			if err != nil {
 				return err
 			}
-			out, err := initPolicy(e, roots, file, time.Now())
+			if err := a.completeEvidence(c.Context(), e, roots, wanted{}); err != nil {
+				return err
+			}
+			out, err := initPolicy(e, roots, file, a.now())
 			if err != nil {
 				return err
 			}

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +20,9 @@ type verification struct {
 	Platform   string   `json:"platform,omitempty"`
 	Verdict    string   `json:"verdict"`
 	Simulation bool     `json:"simulation"`
-	Fresh      bool     `json:"fresh"` // made for this command's question
+	Fresh      bool     `json:"fresh"`   // made for this command's question
+	Fetched    []string `json:"fetched"` // what the evidence lacks, and its maker or this machine's cache gave
+	Waived     int      `json:"waived"`  // checks that the policy does without
 	Warnings   []string `json:"warnings"`
 	Findings   []line   `json:"findings"`
 }
@@ -42,10 +43,15 @@ policy says of each field; where a check fails, what that means and what to do.
           Evidence that binds no runtime data is accepted only where the policy waives
           "runtime_data" by name
 
-Without arguments it takes service and pinned policy of the profile. Only for tokens of an
-attestation service something more is fetched: the keys of the services that the policy names.
+Without arguments it takes service and pinned policy of the profile. Evidence that is complete is
+verified without the network. What it lacks and the verdict needs is fetched, in half a minute at
+most, from AMD, Azure's certificate cache or Intel, who so learn which chip somebody verifies:
+certificates; revocation lists and statements about firmware where the policy demands them. The
+answers are verified, and kept in the user's cache folder. For a simulation nothing is fetched. For
+tokens of an attestation service, the keys of the services that the policy names are.
 
-Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 could not tell.`,
+Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 could not tell: what is
+missing, and who was asked, is said then.`,
 		Example: `  passclave verify --profile laptop
   passclave verify http://127.0.0.1:8780 --policy state/policy.json --json
   passclave verify evidence.cbor --policy policy.json
@@ -73,9 +79,19 @@ Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 cou
 			if err != nil {
 				return err
 			}
-			j := judge(e, p, roots, time.Now())
+			unknown := a.completeEvidence(c.Context(), e, roots, wantedBy(p))
+			if unknown != nil && !errors.Is(unknown, errUndecided) {
+				return unknown
+			}
+			j := judge(e, p, roots, a.now())
+			if unknown != nil {
+				if !j.decided(e, roots, a.now()) {
+					return unknown
+				}
+				a.warn("%v", unknown)
+			}
 			out := verification{Service: from, Source: e.source, Verdict: j.verdict, Fresh: e.nonce != nil && j.claims != nil && j.verdict != verdictNotGenuine,
-				Warnings: []string{}, Findings: j.lines}
+				Fetched: append([]string{}, e.fetched...), Waived: j.waived(), Warnings: []string{}, Findings: j.lines}
 			if e.bundle != nil {
 				out.Platform = string(e.bundle.Platform)
 			}
@@ -132,35 +148,26 @@ func printVerification(w io.Writer, v verification) {
 	for _, text := range v.Warnings {
 		fmt.Fprintf(w, "! %s\n", printable(text))
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, l := range v.Findings {
-		mark := map[string]string{string(policy.Accepted): "ok", string(policy.Refused): "REFUSED", string(policy.Waived): "waived"}[l.Verdict]
-		if mark == "" {
-			mark = l.Verdict
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Of, mark, l.Name, shown(l))
-	}
-	t.Flush()
+	printChecks(w, v.Findings)
 	for _, l := range v.Findings {
 		if l.Remedy != "" {
 			fmt.Fprintf(w, "\n%s: %s\n", l.Name, l.Remedy)
 		}
 	}
-	fmt.Fprintf(w, "\n%s: %s\n", v.Service, strings.ToUpper(v.Verdict))
+	if len(v.Fetched) > 0 {
+		fmt.Fprintf(w, "\nNot in the evidence, and fetched from the hardware's maker or had from this machine's cache: %s\n", printable(strings.Join(v.Fetched, ", ")))
+	}
+	fmt.Fprintf(w, "\n%s: %s\n", printable(v.Service), conclusion(v))
 }
 
-// shown is expected and actual of a check, side by side where they differ.
-func shown(l line) string {
-	expected, actual := printable(l.Expected), printable(l.Actual)
-	switch {
-	case l.Verdict == string(policy.Refused):
-		return fmt.Sprintf("expected %s, found %s", firstOf(expected, "(nothing)"), firstOf(actual, "(nothing)"))
-	case actual == "":
-		return ""
-	case l.Verdict == string(policy.Accepted) && expected != "" && expected != actual:
-		return fmt.Sprintf("%s (expected: %s)", actual, expected)
-	case l.Verdict == string(policy.Waived):
-		return fmt.Sprintf("%s (%s)", actual, expected)
+// conclusion is the last line: what must not be overlooked stands beside the verdict.
+func conclusion(v verification) string {
+	text := strings.ToUpper(v.Verdict)
+	if v.Simulation {
+		text += ", SIMULATION"
 	}
-	return actual
+	if v.Waived > 0 {
+		text += ", " + count(v.Waived, "check") + " waived"
+	}
+	return text
 }

@@ -451,11 +451,27 @@ func TestEvidenceIsCachedWithoutANonce(t *testing.T) {
 		t.Fatal("evidence with a nonce must be made anew")
 	}
 	h.refused(t, 429, wire.CodeRateLimited, "GET", "/v1/attestation?nonce=AAEC", nil)
-	for _, bad := range []string{"", "A", "AAEC=", "AA+C", "AAED" + strings.Repeat("A", 84)} {
+	for _, bad := range []string{"", "A", "AAB", "AAEC=", "AA+C", "AAED" + strings.Repeat("A", 84)} { // AAB: the encoding of no bytes
 		h.refused(t, 400, wire.CodeArgument, "GET", "/v1/attestation?nonce="+bad, nil)
 	}
 	if cached := get("/v1/attestation"); string(cached.Evidence) != "evidence" {
 		t.Fatalf("%q came from the cache", cached.Evidence)
+	}
+}
+
+// No cache on the way gives one client's evidence to another.
+func TestEvidenceIsKeptByNobody(t *testing.T) {
+	t.Parallel()
+	h := start(t, nil)
+	for _, path := range []string{"/v1/attestation", "/v1/attestation?nonce=AAEC", "/v1/attestation?nonce="} {
+		answer, err := http.Get(h.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%s: Cache-Control %q", path, got)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 type Store struct {
 	mu       sync.Mutex
 	Accounts map[wire.AccountID]*Account
+	staged   map[wire.Digest]*wire.Commit
 	// Before is asked before every write, when set.
 	Before func(*wire.Commit) Fault
 }
@@ -43,7 +44,9 @@ type Account struct {
 }
 
 // NewStore returns an empty store.
-func NewStore() *Store { return &Store{Accounts: map[wire.AccountID]*Account{}} }
+func NewStore() *Store {
+	return &Store{Accounts: map[wire.AccountID]*Account{}, staged: map[wire.Digest]*wire.Commit{}}
+}
 
 func (a *Account) clone() *Account {
 	c := *a
@@ -184,4 +187,27 @@ func (s *Store) commit(c *wire.Commit) (wire.Appended, error) {
 		a.FeedTokens = c.FeedTokens
 	}
 	return wire.Appended{Newest: head}, nil
+}
+
+// Stage implements the azure ledger's store: it keeps a commit beside the account.
+func (s *Store) Stage(_ context.Context, c *wire.Commit) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staged[ledger.EntryHash(c.Append.Entry)] = c
+	return nil
+}
+
+// Settle implements the azure ledger's store.
+func (s *Store) Settle(_ context.Context, account wire.AccountID, entry wire.Digest) error {
+	s.mu.Lock()
+	c, a := s.staged[entry], s.Accounts[account]
+	s.mu.Unlock()
+	switch {
+	case c != nil:
+		_, err := s.commit(c)
+		return err
+	case a != nil && ledger.EntryHash(a.Entries[len(a.Entries)-1]) == entry:
+		return nil
+	}
+	return wire.Errorf(wire.CodeNotFound, "nothing is staged under this hash")
 }
