@@ -31,10 +31,10 @@ type intelMachine struct {
 	caSigner, pckSigner    *ecdsa.PrivateKey // who signs the certificates; rootKey and caKey otherwise
 	tcbSigner, dataSigner  *ecdsa.PrivateKey // rootKey and tcbKey otherwise
 	header, body, qe, auth []byte
-	unbound                bool           // leave the QE's report data as it is
-	raw                    func(q []byte) // changes the finished quote
-	oe                     []byte         // header of Open Enclave, SGX; made when nil
-	tcbInfo, qeIdentity    map[string]any // nil: not stapled
+	unbound                bool                // leave the QE's report data as it is
+	raw                    func(q []byte)      // changes the finished quote
+	oe                     func(uint64) []byte // header of Open Enclave for a quote of that size, SGX; the right one when nil
+	tcbInfo, qeIdentity    map[string]any      // nil: not stapled
 	pckCRL, rootCRL        *x509.RevocationList
 	pckCRLBy, rootCRLBy    *ecdsa.PrivateKey // nil: caKey and rootKey
 	trailer                []byte
@@ -279,11 +279,10 @@ func (m *intelMachine) report(t testing.TB) []byte {
 	if m.tdx {
 		return q
 	}
-	oe := m.oe
-	if oe == nil {
-		oe = le.AppendUint64([]byte{1, 0, 0, 0, 2, 0, 0, 0}, uint64(len(q)))
+	if m.oe != nil {
+		return append(m.oe(uint64(len(q))), q...)
 	}
-	return append(bytes.Clone(oe), q...)
+	return append(le.AppendUint64([]byte{1, 0, 0, 0, 2, 0, 0, 0}, uint64(len(q))), q...)
 }
 
 // collateral returns what is stapled; call report first.

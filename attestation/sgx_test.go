@@ -15,18 +15,19 @@ func TestOpenEnclaveHeader(t *testing.T) {
 		return le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, version), kind), size)
 	}
 	m := newIntelMachine(t, false)
-	size := uint64(len(m.report(t)) - 16)
-	for name, h := range map[string][]byte{
-		"version 0":         header(0, 2, size),
-		"version 2":         header(2, 2, size),
-		"local report":      header(1, 1, size),
-		"custom":            header(1, 3, size),
-		"too long":          header(1, 2, size+1),
-		"too short":         header(1, 2, size-1),
-		"no size":           header(1, 2, 0),
-		"high bits of size": header(1, 2, size|1<<32),
-		"big-endian":        {0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, byte(size >> 8), byte(size)},
-		"none":              {},
+	for name, h := range map[string]func(size uint64) []byte{
+		"version 0":         func(size uint64) []byte { return header(0, 2, size) },
+		"version 2":         func(size uint64) []byte { return header(2, 2, size) },
+		"local report":      func(size uint64) []byte { return header(1, 1, size) },
+		"custom":            func(size uint64) []byte { return header(1, 3, size) },
+		"too long":          func(size uint64) []byte { return header(1, 2, size+1) },
+		"too short":         func(size uint64) []byte { return header(1, 2, size-1) },
+		"no size":           func(size uint64) []byte { return header(1, 2, 0) },
+		"high bits of size": func(size uint64) []byte { return header(1, 2, size|1<<32) },
+		"big-endian": func(size uint64) []byte {
+			return []byte{0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, byte(size >> 8), byte(size)}
+		},
+		"none": func(size uint64) []byte { return []byte{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.oe = h

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"net/http"
 	"testing"
+	"time"
+
+	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/simtee/intel"
 )
 
 // BenchmarkAssertion is an assertion through host and enclave in one process, from
@@ -67,6 +71,29 @@ func TestFloorsOpenTheirOwn(t *testing.T) {
 	}
 	for _, one := range []func(){f.assertion, f.firstTouch, f.create, f.attempt} {
 		one() // panics if something does not open
+	}
+}
+
+func TestSignaturesOfSGXHold(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	h, err := intel.Found(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collateral, err := h.Collateral(attestation.PlatformSGX, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := dcapSignatures(h, collateral)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bareSignatures(list); err != nil {
+		t.Error(err)
+	}
+	if _, err := dcapSignatures(h, collateral[1:]); err == nil {
+		t.Error("a floor without all signatures")
 	}
 }
 

@@ -72,10 +72,11 @@ func newStackOn(t testing.TB, p attestation.Platform) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.proxy.close)
+	programs := bin(t) // before the clock runs: the first to ask builds them
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s.stack, err = stack.Start(ctx, stack.Options{
-		Dir: dir, Bin: bin(t), Log: s.log, HostDials: "run/proxy.sock",
+		Dir: dir, Bin: programs, Log: s.log, HostDials: "run/proxy.sock",
 		Founding: stack.Founding{
 			Strict: true, AnyPorts: true, Platform: p,
 			PIN: wire.PINConfiguration{ConsecutiveLimit: consecutive, LifetimeLimit: lifetime, Argon2id: cheap},

@@ -6,11 +6,63 @@ import (
 	"crypto/rand"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/passclave/passclave/wire"
 )
+
+func TestLoginsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.device("alice").enrol(pin)
+	other := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	claim := func(name string, v any) func(*login) { return func(l *login) { l.claims[name] = v } }
+	for name, test := range map[string]struct {
+		attack func(*login)
+		want   wire.Code
+	}{
+		"sub in capitals":       {func(l *login) { l.claims["sub"], l.claims["SUB"] = "mallory", "alice" }, wire.CodeLogin},
+		"sub in other letters":  {func(l *login) { l.claims["sub"], l.claims["\u017fub"] = "mallory", "alice" }, wire.CodeLogin},
+		"nonce in capitals":     {func(l *login) { l.claims["Nonce"] = l.claims["nonce"]; l.claims["nonce"] = "x" }, wire.CodeLogin},
+		"other issuer":          {claim("iss", "https://evil.example"), wire.CodeLogin},
+		"other audience":        {claim("aud", "shop"), wire.CodeLogin},
+		"two audiences":         {claim("aud", []string{"passclave", "shop"}), wire.CodeLogin},
+		"other party":           {claim("azp", "shop"), wire.CodeLogin},
+		"other nonce":           {claim("nonce", "x"), wire.CodeLogin},
+		"other subject":         {claim("sub", "mallory"), wire.CodeLogin},
+		"no subject":            {claim("sub", ""), wire.CodeLogin},
+		"no iat":                {func(l *login) { delete(l.claims, "iat") }, wire.CodeLogin},
+		"other key":             {func(l *login) { l.key = other }, wire.CodeLogin},
+		"unknown key ID":        {func(l *login) { l.kid = "2" }, wire.CodeLogin},
+		"HS256, the public key": {func(l *login) { l.alg, l.key = jose.HS256, point(w.issuer) }, wire.CodeLogin},
+		"old challenge":         {func(l *login) { l.age = loginAge + time.Second }, wire.CodeChallenge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := w.device("alice")
+			_, err := p.send(p.ticketAsk(p.login(test.attack)))
+			wantCode(t, err, test.want)
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		p := w.device("alice")
+		_, err := p.send(p.ticketAsk(nil))
+		wantCode(t, err, wire.CodeLoginRequired)
+	})
+	t.Run("another device's", func(t *testing.T) {
+		p, thief := w.device("alice"), w.device("alice")
+		_, err := thief.send(thief.ticketAsk(p.login()))
+		wantCode(t, err, wire.CodeLogin)
+	})
+	t.Run("alg none", func(t *testing.T) {
+		p := w.device("alice")
+		l := p.login()
+		l.Token = "eyJhbGciOiJub25lIn0." + l.Token[len(l.Token)/3:] + "."
+		_, err := p.send(p.ticketAsk(l))
+		wantCode(t, err, wire.CodeLogin)
+	})
+}
 
 // A person who authenticates after the token was issued has not been seen by it.
 func TestFreshLogin(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 // ForDevelopment returns the policy of a service on one's own machine: simulated
 // hardware under one root (SHA-256 of its certificate's DER), one configuration
 // (SHA-256 of its file), one ledger. It demands what a simulation can show, its firmware
-// too, and lasts 20 years, as the stack's own CA. What the simulated hardware does not
-// have (revocation lists of SEV-SNP, a TDX module) and the measurement are waived as
-// "development", the latter so that a rebuilt enclave goes on. Without platforms it is
-// SEV-SNP's.
+// too, and lasts 20 years, as the stack's own CA. The measurement is waived as
+// "development", so that a rebuilt enclave goes on, and so is what nobody chooses for
+// the simulated hardware: TDX's module, firmware and attributes, SGX's attributes.
+// Without platforms it is SEV-SNP's.
 func ForDevelopment(root, configuration wire.Digest, l wire.LedgerIdentity, platforms ...attestation.Platform) *TrustPolicy {
 	const reason = "development"
 	if len(platforms) == 0 {
@@ -43,7 +43,6 @@ func ForDevelopment(root, configuration wire.Digest, l wire.LedgerIdentity, plat
 		}
 		switch platform {
 		case attestation.PlatformSEVSNP:
-			p.Revocation = Waive[Demand](reason)
 			p.SNP = &SNP{Migration: Require(Forbidden), SMT: Allowed}
 			p.Products = []Product{{Name: "Milan", MinimumTCB: Require(simulatedTCB)}}
 		case attestation.PlatformTDX:

@@ -36,7 +36,7 @@ func TestForDevelopment(t *testing.T) {
 	for _, w := range s.p.waived() {
 		waived = append(waived, w.field)
 	}
-	if !slices.Equal(waived, []Field{FieldRevocation, FieldMeasurement}) {
+	if !slices.Equal(waived, []Field{FieldMeasurement}) {
 		t.Errorf("waives %v", waived)
 	}
 	s.c.LaunchTCB.SNP--

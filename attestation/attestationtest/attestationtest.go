@@ -4,6 +4,7 @@ package attestationtest
 
 import (
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -86,7 +87,8 @@ func VMPL(level uint32) Option { return With(func(r *sevsnp.Report) { r.Vmpl = l
 // GuestSVN sets the guest's security version number, 0 otherwise.
 func GuestSVN(n uint32) Option { return With(func(r *sevsnp.Report) { r.GuestSvn = n }) }
 
-// Bundle returns evidence over runtime data, with the configuration's file. It does
+// Bundle returns evidence over runtime data, with the configuration's file and AMD's
+// revocation list. It does
 // not ask whether runtime data and configuration fit each other, nor whether the
 // runtime data is valid: see [BundleOver].
 func Bundle(t testing.TB, r attestation.RuntimeData, configuration []byte, options ...Option) *attestation.Bundle {
@@ -127,10 +129,15 @@ func BundleOver(t testing.TB, runtimeData, configuration []byte, options ...Opti
 			t.Fatal(err)
 		}
 	}
+	collateral, err := g.machine.Collateral(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &attestation.Bundle{
 		Platform:      attestation.PlatformSEVSNP,
 		Report:        report,
 		Certificates:  g.machine.Certificates(),
+		Collateral:    slices.Clone(collateral),
 		RuntimeData:   runtimeData,
 		Configuration: configuration,
 	}

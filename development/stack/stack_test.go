@@ -80,6 +80,9 @@ func TestFoundingAndGoingOn(t *testing.T) {
 	if trust.Releases[0].Measurement.Waived != "development" {
 		t.Errorf("measurement is not waived by name: %+v", trust.Releases[0].Measurement)
 	}
+	if trust.Revocation.Waived != "" {
+		t.Errorf("revocation is waived: %+v", trust.Revocation)
+	}
 	founded := s.Founded
 	s.Stop()
 

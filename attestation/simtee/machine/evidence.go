@@ -26,7 +26,10 @@ func (m *Machine) Evidence(p attestation.Platform, measurement Measurement, host
 	var err error
 	switch p {
 	case attestation.PlatformSEVSNP:
-		a.Report, a.Certificates, err = m.Report(measurement.SHA384, hostData, reportData)
+		if a.Report, a.Certificates, err = m.Report(measurement.SHA384, hostData, reportData); err != nil {
+			return nil, err
+		}
+		a.Collateral, err = m.Collateral(now)
 		return a, err
 	case attestation.PlatformTDX:
 		r := m.intel.TD()

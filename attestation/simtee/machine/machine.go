@@ -1,5 +1,5 @@
-// Package machine is the simulated hardware: it plays AMD (a root and an
-// intermediate certificate), the chip (a VCEK that signs reports) and the firmware
+// Package machine is the simulated hardware: it plays AMD (a root, an intermediate
+// certificate, the root's revocation list), the chip (a VCEK that signs reports) and the firmware
 // (which fills a report in); for TDX and SGX, package intel plays Intel in the same
 // way, under a root of its own. Reports and quotes have the real byte formats and pass
 // the real verifiers. They prove nothing to whoever does not trust this very root by name.
@@ -35,6 +35,7 @@ type Machine struct {
 	key      *ecdsa.PrivateKey // P-384
 	intel    *intel.Hardware
 	binaries measured
+	revoked  revocations
 }
 
 // authority is a certificate with the key that issues others under it.

@@ -97,7 +97,7 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, hash := self(t), wire.ConfigurationHash(file)
-		if !bytes.Equal(c.Measurement, want.SHA384[:]) || !bytes.Equal(c.HostData, hash[:]) || c.Debug || c.VMPL != 0 || c.Migration {
+		if !bytes.Equal(c.Measurement, want.SHA384[:]) || !bytes.Equal(c.HostData, hash[:]) || !c.RevocationChecked || c.Debug || c.VMPL != 0 || c.Migration {
 			t.Errorf("claims: %+v", c)
 		}
 	}
