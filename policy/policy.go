@@ -142,7 +142,7 @@ func (p *TrustPolicy) has(platforms ...attestation.Platform) bool {
 // it is never taken for a check.
 var (
 	knownPlatforms = []attestation.Platform{attestation.PlatformSEVSNP, attestation.PlatformTDX, attestation.PlatformSGX}
-	knownBackends  = []string{wire.BackendLocal, wire.BackendEndorsed}
+	knownBackends  = []string{wire.BackendLocal, wire.BackendEndorsed, wire.BackendAzure}
 )
 
 func (a Argon2id) String() string { return fmt.Sprintf("%d KiB, t=%d", a.MemoryKiB, a.Time) }

@@ -23,6 +23,8 @@ const (
 	FrameCommit FrameKind = 19 // Commit → Appended
 	FrameRelay  FrameKind = 20 // Relay → Relayed
 	FrameViews  FrameKind = 21 // None → Views
+	FrameStage  FrameKind = 22 // Commit → None
+	FrameSettle FrameKind = 23 // Settle → None
 
 	// host to enclave
 	FrameAnswer FrameKind = 32 // the end of an enclave's call
@@ -197,6 +199,14 @@ type FeedPage struct {
 	Records  [][]byte `cbor:"2,keyasint,omitempty"` // changed after the sequence asked for, oldest change first
 	Next     uint64   `cbor:"3,keyasint"`           // ask again after this sequence
 	More     bool     `cbor:"4,keyasint,omitempty"`
+}
+
+// Settle asks the host to make the staged commit of an entry the account's state. It is
+// idempotent. Without such a commit the call ends with CodeNotFound, and with
+// CodeConflict where another entry stands in its place.
+type Settle struct {
+	Account AccountID `cbor:"1,keyasint"`
+	Entry   Digest    `cbor:"2,keyasint"` // hash of the entry
 }
 
 // Relay asks the host to hand a frame to an endorser and to bring its answer.

@@ -20,6 +20,7 @@ type Configuration struct {
 	PIN              PINConfiguration         `json:"pin"`
 	UserVerification PlatformUserVerification `json:"user_verification"`
 	KeyService       KeyService               `json:"key_service"`
+	AzureLedger      *AzureLedger             `json:"azure_ledger,omitempty"` // with BackendAzure only
 }
 
 // ConfigurationVersion is the only version of the measured configuration's format.
@@ -42,8 +43,8 @@ func (b *Base64) UnmarshalText(text []byte) error {
 // verifier that pins it cannot be given a genuine but new ledger instead.
 type LedgerIdentity struct {
 	ID      Base64 `json:"id"`      // 32 random bytes, drawn at founding
-	Backend string `json:"backend"` // BackendLocal or BackendEndorsed; "azure" is reserved
-	Genesis Base64 `json:"genesis"` // 32 bytes: hash of the first view or service certificate; zero for local
+	Backend string `json:"backend"` // BackendLocal, BackendEndorsed or BackendAzure
+	Genesis Base64 `json:"genesis"` // 32 bytes: hash of the first view or of the service's key; zero for local
 	Number  uint64 `json:"number"`  // counts geneses from 1; a higher one discontinues every stream
 }
 
@@ -51,7 +52,17 @@ type LedgerIdentity struct {
 const (
 	BackendLocal    = "local"    // embedded: the host's database, and the enclave's memory as endorser
 	BackendEndorsed = "endorsed" // the host's database, and attested endorsers in separate failure domains
+	BackendAzure    = "azure"    // an Azure Confidential Ledger
 )
+
+// AzureLedger is the Azure Confidential Ledger of [BackendAzure].
+type AzureLedger struct {
+	URL           string `json:"url"`                   // https://NAME.confidential-ledger.azure.com
+	Service       string `json:"service_certificate"`   // PEM; its key's SHA-256 (SubjectPublicKeyInfo) is the ledger's genesis
+	CollectionKey Base64 `json:"collection_key"`        // 32 random bytes: collection IDs tell nobody which accounts exist
+	APIVersion    string `json:"api_version,omitempty"` // empty: the one that this release speaks
+	ClientID      string `json:"client_id,omitempty"`   // of the managed identity; empty: the machine's only one
+}
 
 // Issuer is an OpenID Connect provider whose ID tokens count as a login.
 type Issuer struct {
@@ -157,12 +168,16 @@ func (c *Configuration) check() error {
 		return fmt.Errorf("version %d is not %d", c.Version, ConfigurationVersion)
 	case len(c.Ledger.ID) != 32 || bytes.Equal(c.Ledger.ID, make([]byte, 32)):
 		return fmt.Errorf("ledger.id must be 32 random bytes")
-	case c.Ledger.Backend != BackendLocal && c.Ledger.Backend != BackendEndorsed:
-		return fmt.Errorf("ledger.backend %q is not known; this version has %q and %q", c.Ledger.Backend, BackendLocal, BackendEndorsed)
+	case c.Ledger.Backend != BackendLocal && c.Ledger.Backend != BackendEndorsed && c.Ledger.Backend != BackendAzure:
+		return fmt.Errorf("ledger.backend %q is not known; this version has %q, %q and %q", c.Ledger.Backend, BackendLocal, BackendEndorsed, BackendAzure)
+	case (c.Ledger.Backend == BackendAzure) != (c.AzureLedger != nil):
+		return fmt.Errorf("azure_ledger goes with ledger.backend %q, and with no other", BackendAzure)
+	case c.AzureLedger != nil && (len(c.AzureLedger.CollectionKey) != 32 || c.AzureLedger.Service == ""):
+		return fmt.Errorf("azure_ledger needs service_certificate and collection_key of 32 bytes")
 	case len(c.Ledger.Genesis) != 32:
 		return fmt.Errorf("ledger.genesis must have 32 bytes")
-	case (c.Ledger.Backend == BackendEndorsed) == bytes.Equal(c.Ledger.Genesis, make([]byte, 32)):
-		return fmt.Errorf("ledger.genesis is the hash of the first view for %q, and zero for %q", BackendEndorsed, BackendLocal)
+	case (c.Ledger.Backend == BackendLocal) != bytes.Equal(c.Ledger.Genesis, make([]byte, 32)):
+		return fmt.Errorf("ledger.genesis is zero for %q, and for no other", BackendLocal)
 	case c.Ledger.Number == 0:
 		return fmt.Errorf("ledger.number counts from 1")
 	case len(c.Issuers) == 0:
@@ -179,6 +194,11 @@ func (c *Configuration) check() error {
 	for _, u := range []string{c.KeyService.Attestation, c.KeyService.Vault} {
 		if err := checkHTTPS(u); err != nil {
 			return fmt.Errorf("key_service: %w", err)
+		}
+	}
+	if c.AzureLedger != nil {
+		if err := checkHTTPS(c.AzureLedger.URL); err != nil {
+			return fmt.Errorf("azure_ledger: %w", err)
 		}
 	}
 	seen := map[string]bool{}

@@ -19,11 +19,12 @@ import (
 func (a *app) ledgerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ledger",
-		Short: "Look after an endorsed ledger's endorsers",
-		Long: `Commands for the operator of an endorsed ledger, whose endorsers remember in their own protected
-memory which entry of every account is the newest.`,
+		Short: "Look after a ledger: endorsers, views, receipts",
+		Long: `Commands about the ledger in which every account's changes and PIN attempts stand: for the operator of
+an endorsed one, whose endorsers remember in their own protected memory which entry is the newest, and
+for whoever holds a receipt of an Azure Confidential Ledger.`,
 	}
-	c.AddCommand(a.ledgerStatusCommand(), a.viewChangeCommand())
+	c.AddCommand(a.ledgerStatusCommand(), a.viewChangeCommand(), a.verifyReceiptCommand())
 	return c
 }
 

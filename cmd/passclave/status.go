@@ -81,6 +81,8 @@ type alarm struct {
 
 // freshnessHelp says in words how the newest state is known to be the newest.
 var freshnessHelp = map[string]string{
+	wire.FreshnessAzure: "azure: an attested node of an Azure Confidential Ledger said so to the enclave; a node that\n" +
+		"              was cut off could show an older end",
 	wire.FreshnessEndorsed: "endorsed: a majority of attested endorsers signed it over a fresh nonce",
 	wire.FreshnessLocal: "local: the enclave remembers since it started, and this device remembers what it saw;\n" +
 		"              a host that restarts the service from old copies is found out by the devices alone",

@@ -161,7 +161,8 @@ func (l *link) call(ctx context.Context, kind wire.FrameKind, question, answer a
 // revocation or a wrong PIN there.
 func hostsError(kind wire.FrameKind, code wire.Code) error {
 	switch {
-	case code == wire.CodeConflict && (kind == wire.FrameAppend || kind == wire.FrameCommit):
+	case code == wire.CodeConflict && (kind == wire.FrameAppend || kind == wire.FrameCommit || kind == wire.FrameSettle):
+	case code == wire.CodeNotFound && kind == wire.FrameSettle:
 	case code == wire.CodeStorageFull, code == wire.CodeRateLimited:
 	default:
 		code = wire.CodeUnavailable
@@ -186,6 +187,16 @@ func (l *link) Commit(ctx context.Context, c *wire.Commit) (done wire.Appended, 
 		err = l.call(ctx, wire.FrameCommit, c, &done)
 	}
 	return done, err
+}
+
+// Stage implements the azure ledger's store.
+func (l *link) Stage(ctx context.Context, c *wire.Commit) error {
+	return l.call(ctx, wire.FrameStage, c, &struct{}{})
+}
+
+// Settle implements the azure ledger's store.
+func (l *link) Settle(ctx context.Context, account wire.AccountID, entry wire.Digest) error {
+	return l.call(ctx, wire.FrameSettle, wire.Settle{Account: account, Entry: entry}, &struct{}{})
 }
 
 // Relay implements the endorsed ledger's host. Of an endorser's refusals only those come

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/secret"
+	"github.com/passclave/passclave/keyrelease/imds"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -22,6 +24,7 @@ type Options struct {
 	// Evidence has the TEE report on runtime data.
 	Evidence func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error)
 	Log      *slog.Logger // gets no secret, and no account name
+	Metadata string       // where the machine's identity gives tokens; empty: imds.Base
 }
 
 // Runtime is one enclave.
@@ -30,6 +33,7 @@ type Runtime struct {
 	digest        wire.Digest
 	evidence      func(ctx context.Context, runtimeData []byte) (*attestation.Bundle, error)
 	log           *slog.Logger
+	metadata      string
 	start         time.Time
 	boot          []byte
 	arena         *secret.Arena
@@ -62,7 +66,7 @@ func New(o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		configuration: configuration, digest: wire.ConfigurationHash(o.Configuration),
-		evidence: o.Evidence, log: o.Log, start: time.Now(),
+		evidence: o.Evidence, log: o.Log, metadata: cmp.Or(o.Metadata, imds.Base), start: time.Now(),
 		links: map[*link]bool{}, reason: "waiting for the key service",
 	}
 	if r.arena, err = secret.NewArena(arenaSize); err != nil {
@@ -82,7 +86,9 @@ func New(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.issuers = newIssuers(r.now)
-	r.ledger = r.newBackend()
+	if r.ledger, err = r.newBackend(); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 

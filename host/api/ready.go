@@ -54,6 +54,8 @@ type publicStatus struct {
 
 // freshnesses explain how the newest state of an account is known to be the newest.
 var freshnesses = map[string]string{
+	wire.FreshnessAzure: "azure: an attested node of an Azure Confidential Ledger said so, over TLS that ends in the enclave; " +
+		"a node that was cut off could show an older end",
 	wire.FreshnessEndorsed: "endorsed: a majority of attested endorsers signed every account's newest state over a fresh nonce",
 	wire.FreshnessLocal: "local: the enclave remembers every account since it started; across its restarts only the devices do, " +
 		"so an operator who restarts it from an old copy can bring back old state until a device that remembers more comes by",

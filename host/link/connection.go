@@ -126,7 +126,7 @@ func (c *connection) read(ctx context.Context) error {
 			if err := c.reply(f); err != nil {
 				return err
 			}
-		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews:
+		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews, wire.FrameStage, wire.FrameSettle:
 			select {
 			case c.slots <- struct{}{}:
 			case <-ctx.Done():
@@ -163,6 +163,10 @@ func (c *connection) serve(ctx context.Context, f wire.Frame) wire.Result {
 		return served(f.Body, func(n wire.Need) (wire.State, error) { return c.link.store.Load(ctx, n) })
 	case wire.FrameAppend:
 		return served(f.Body, func(a wire.Append) (wire.Appended, error) { return c.link.store.Append(ctx, a) })
+	case wire.FrameStage:
+		return served(f.Body, func(m wire.Commit) (struct{}, error) { return struct{}{}, c.link.store.Stage(ctx, &m) })
+	case wire.FrameSettle:
+		return served(f.Body, func(s wire.Settle) (struct{}, error) { return struct{}{}, c.link.store.Settle(ctx, s.Account, s.Entry) })
 	case wire.FrameRelay:
 		return served(f.Body, func(r wire.Relay) (wire.Relayed, error) { return c.relay(ctx, r) })
 	case wire.FrameViews:

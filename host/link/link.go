@@ -28,6 +28,8 @@ type Store interface {
 	Load(ctx context.Context, n wire.Need) (wire.State, error)
 	Append(ctx context.Context, a wire.Append) (wire.Appended, error)
 	Commit(ctx context.Context, c *wire.Commit) (wire.Appended, error)
+	Stage(ctx context.Context, c *wire.Commit) error
+	Settle(ctx context.Context, account wire.AccountID, entry wire.Digest) error
 }
 
 // Endorsers are what an endorsed ledger's calls need.

@@ -36,6 +36,15 @@ type Store interface {
 	// attachments with it, so a repeated commit changes nothing.
 	Commit(ctx context.Context, c *wire.Commit) (wire.Appended, error)
 
+	// Stage keeps a commit beside the account, which it does not change, until an entry at
+	// its place is settled. It is idempotent by the entry's hash.
+	Stage(ctx context.Context, c *wire.Commit) error
+
+	// Settle carries out the staged commit whose entry has this hash, and forgets all that
+	// are staged up to its place. An entry that stands already changes nothing.
+	// CodeNotFound: no such commit is staged; CodeConflict: another entry stands there.
+	Settle(ctx context.Context, account wire.AccountID, entry wire.Digest) error
+
 	// Feed returns the records changed after a sequence, oldest change first, and
 	// the newest manifest, to the holder of a token of the account. limit bounds
 	// the number of records, except that those of one commit are never parted.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -19,6 +20,7 @@ type Memory struct {
 	accounts map[wire.AccountID]*account
 	notes    map[string][]byte
 	ledger   []byte
+	staged   map[wire.Digest]*wire.Commit
 }
 
 var _ store.Store = (*Memory)(nil)
@@ -36,7 +38,7 @@ type account struct {
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{accounts: map[wire.AccountID]*account{}, notes: map[string][]byte{}}
+	return &Memory{accounts: map[wire.AccountID]*account{}, notes: map[string][]byte{}, staged: map[wire.Digest]*wire.Commit{}}
 }
 
 func (a *account) newest() wire.Head {
@@ -83,6 +85,41 @@ func (m *Memory) Load(_ context.Context, n wire.Need) (wire.State, error) {
 		out.Manifest = a.manifest
 	}
 	return out, nil
+}
+
+// Stage implements [store.Store].
+func (m *Memory) Stage(_ context.Context, c *wire.Commit) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.staged[ledger.EntryHash(c.Append.Entry)] = c
+	return nil
+}
+
+// Settle implements [store.Store].
+func (m *Memory) Settle(ctx context.Context, id wire.AccountID, entry wire.Digest) error {
+	m.mu.Lock()
+	c, a := m.staged[entry], m.accounts[id]
+	m.mu.Unlock()
+	if c != nil && c.Append.Account == id {
+		done, err := m.Commit(ctx, c)
+		if err == nil {
+			m.forget(id, done.Newest.Sequence)
+		}
+		return err
+	}
+	if a != nil && slices.ContainsFunc(a.places, func(h wire.Head) bool { return h.Hash == entry }) {
+		return nil
+	}
+	return wire.Errorf(wire.CodeNotFound, "nothing is staged under this hash")
+}
+
+// forget drops what is staged up to a place.
+func (m *Memory) forget(id wire.AccountID, sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.staged, func(_ wire.Digest, c *wire.Commit) bool {
+		return c.Append.Account == id && c.Append.Expected.Sequence < sequence
+	})
 }
 
 // Append implements [store.Store].

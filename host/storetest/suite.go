@@ -48,6 +48,8 @@ func Run(t *testing.T, open func(t *testing.T) *Backend) {
 		"faults: what was acknowledged stands, and whole": faults,
 		"wraps: those of the epoch in force":              wraps,
 		"a closed store says so":                          closed,
+		"staged: a commit changes nothing until settled":  staged,
+		"staged: what lost is forgotten":                  stagedLost,
 		"as the model":                                    model,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/host/storetest"
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/ledger/ledgertest"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -26,13 +28,36 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	open(t, folder).Close()
 }
 
+// A database of the version before is brought up to date.
+func TestOlderSchema(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := open(t, folder)
+	keys := ledgertest.NewKeys(t)
+	a := storetest.NewAccount(keys, "a")
+	if _, err := s.Commit(t.Context(), a.Change(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	change(t, folder, "DROP TABLE staged; PRAGMA user_version = 1")
+	s = open(t, folder)
+	defer s.Close()
+	c := a.Change(1)
+	if err := s.Stage(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(t.Context(), a.ID, ledger.EntryHash(c.Append.Entry)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	open(t, folder).Close()
-	change(t, folder, "PRAGMA user_version = 2")
+	change(t, folder, "PRAGMA user_version = 3")
 	var newer *store.VersionError
-	if _, err := sqlite.Open(folder); !errors.As(err, &newer) || *newer != (store.VersionError{Found: 2, Known: 1}) {
+	if _, err := sqlite.Open(folder); !errors.As(err, &newer) || *newer != (store.VersionError{Found: 3, Known: 2}) {
 		t.Errorf("Open: %v", err)
 	}
 	if _, err := sqlite.Inspect(folder); !errors.As(err, &newer) {

@@ -6,10 +6,10 @@ import (
 
 const (
 	applicationID = 0x70617373 // "pass"
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
-// schema is version 1. Every key begins with the account, so that accounts can be
+// schema is version 1, staging what version 2 adds. Every key begins with the account, so that accounts can be
 // spread over databases. Rows that may be large stand in rowid tables: inside an
 // index they would leave a few keys to a page.
 const schema = `
@@ -64,10 +64,21 @@ CREATE TABLE meta (
 ) STRICT, WITHOUT ROWID;
 `
 
+// staging holds commits that wait for the word of a ledger which keeps its own entries.
+const staging = `
+CREATE TABLE staged (
+	account BLOB NOT NULL CHECK (length(account) = 32),
+	hash    BLOB NOT NULL CHECK (length(hash) = 32), -- of the entry
+	seq     INTEGER NOT NULL,
+	body    BLOB NOT NULL, -- the commit, encoded
+	PRIMARY KEY (account, hash)
+) STRICT;
+`
+
 // noteLedger is the note that holds the ledger ID.
 const noteLedger = "ledger"
 
-// migrate makes the schema of a new database, or refuses one that a newer release wrote.
+// migrate makes the schema of a new database, brings an older one up to date, or refuses one that a newer release wrote.
 func migrate(c *conn) error {
 	version, err := c.integer("PRAGMA user_version")
 	if err != nil {
@@ -78,6 +89,8 @@ func migrate(c *conn) error {
 		return &store.VersionError{Found: int(version), Known: schemaVersion}
 	case version == schemaVersion:
 		return nil
+	case version == 1:
+		return c.script("BEGIN IMMEDIATE;" + staging + setVersion + "COMMIT;")
 	}
-	return c.script("BEGIN IMMEDIATE;" + schema + setVersion + "COMMIT;")
+	return c.script("BEGIN IMMEDIATE;" + schema + staging + setVersion + "COMMIT;")
 }
