@@ -29,6 +29,7 @@ type world struct {
 	core   *Core
 	store  *ledgertest.Store
 	ledger ledger.Ledger
+	open   func() ledger.Ledger // the ledger as a new process has it; nil: local
 	hpke   hpke.PrivateKey
 	issuer *ecdsa.PrivateKey
 	jwks   *jose.JSONWebKeySet
@@ -72,6 +73,10 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	w.core = core
+	if w.open != nil {
+		w.ledger = w.open()
+		return
+	}
 	w.ledger = local.New(func() *ledger.Verifier { return w.core.Verifier() }).Over(w.store)
 }
 
