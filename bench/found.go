@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/development/statefile"
 	"github.com/passclave/passclave/enclave"
+	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/keywrap"

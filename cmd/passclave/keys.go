@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 )

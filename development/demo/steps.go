@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/wire"
 )

@@ -13,8 +13,8 @@ import (
 	"os"
 	"os/exec"
 
-	"github.com/passclave/passclave/development/statefile"
 	"github.com/passclave/passclave/host/endorsers"
+	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/policy"

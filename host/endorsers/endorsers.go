@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/wire"

@@ -1,4 +1,4 @@
-// Package statefile keeps the few small files of the development servers. A file
+// Package statefile keeps the few small files of the host and of development servers. A file
 // is replaced as a whole or not at all, also across a crash. It owns no locking: a
 // state folder belongs to one process.
 package statefile
