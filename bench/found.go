@@ -15,10 +15,10 @@ import (
 
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/enclave"
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/keywrap"
+	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 

@@ -46,7 +46,7 @@ func packages(t *testing.T, format, binary string) []string {
 // What a binary links is what its page says, no more and no less.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
-	for _, binary := range []string{"passclave-enclave", "passclave-host"} {
+	for _, binary := range []string{"passclave-enclave", "passclave-endorser", "passclave-host"} {
 		t.Run(binary, func(t *testing.T) {
 			t.Parallel()
 			got := packages(t, "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", binary)
@@ -65,8 +65,10 @@ func TestBannedImports(t *testing.T) {
 	for binary, banned := range map[string][]string{
 		"passclave-enclave": {us + "host", us + "policy", us + "client", us + "development", us + "keyrelease/broker", "modernc.org", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},
 		"passclave-host":    {us + "enclave", us + "client", us + "development", us + "keyrelease", "testing"},
-		"passclave-simtee":  {us + "enclave", us + "host", "github.com/google/go-sev-guest/testing", "testing"},
-		"passclave":         {us + "enclave", "github.com/google/go-sev-guest/testing", "testing"},
+		"passclave-endorser": {us + "host", us + "client", us + "development", us + "keyrelease/broker", us + "enclave/runtime", us + "enclave/passkey",
+			"modernc.org", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},
+		"passclave-simtee": {us + "enclave", us + "host", "github.com/google/go-sev-guest/testing", "testing"},
+		"passclave":        {us + "enclave", "github.com/google/go-sev-guest/testing", "testing"},
 	} {
 		for _, p := range packages(t, "{{.ImportPath}}", binary) {
 			for _, b := range banned {

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/statefile"
 )
 
 func (a *app) keysCommand() *cobra.Command {

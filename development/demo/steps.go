@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 

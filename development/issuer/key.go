@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/passclave/passclave/host/statefile"
+	"github.com/passclave/passclave/statefile"
 )
 
 const keyFile = "issuer-key.json"

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-webauthn/webauthn/webauthn"
 
-	"github.com/passclave/passclave/host/statefile"
+	"github.com/passclave/passclave/statefile"
 )
 
 // account is one user of the relying party. It implements [webauthn.User].

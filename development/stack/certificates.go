@@ -16,7 +16,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/passclave/passclave/host/statefile"
+	"github.com/passclave/passclave/statefile"
 )
 
 // Lifetimes. The CA stands in the measured configuration, so it must outlive the

@@ -14,10 +14,10 @@ import (
 	"os/exec"
 
 	"github.com/passclave/passclave/host/endorsers"
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/policy"
+	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 

@@ -18,9 +18,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/passclave/passclave/host/statefile"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
+	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 

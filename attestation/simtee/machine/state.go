@@ -18,7 +18,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/intel"
-	"github.com/passclave/passclave/host/statefile"
+	"github.com/passclave/passclave/statefile"
 )
 
 // Files of a state folder.

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/passclave/passclave/host/statefile"
+	"github.com/passclave/passclave/statefile"
 )
 
 func TestWrite(t *testing.T) {
