@@ -233,7 +233,7 @@ func (t *tdxToken) tdx(r *tokenReader, c *Claims) {
 	for i, v := range []*string{t.RTMR0, t.RTMR1, t.RTMR2, t.RTMR3} {
 		c.TDX.RTMRs[i] = r.bytes(fmt.Sprint("tdx_rtmr", i), v, 48)
 	}
-	c.Debug = c.TDX.Attributes&1 != 0
+	c.Debug, c.Migration = c.TDX.Attributes&tdUnderDebug != 0, c.TDX.Attributes&tdMigratable != 0
 	c.Intel = &Intel{TCBStatus: t.TCBStatus}
 }
 

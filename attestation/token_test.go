@@ -191,9 +191,15 @@ func TestTokenOfIntel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Platform != attestation.PlatformTDX || !c.Debug || c.TDX.Attributes != 0x10000001 || c.TDX.XFAM != 0x618e7 || c.TDX.RTMRs[3][0] != 5 || c.Measurement[0] != 1 ||
+	if c.Platform != attestation.PlatformTDX || !c.Debug || c.Migration || c.TDX.Attributes != 0x10000001 || c.TDX.XFAM != 0x618e7 || c.TDX.RTMRs[3][0] != 5 || c.Measurement[0] != 1 ||
 		c.HostData[0] != 6 || c.TDX.MRSEAM[0] != 9 || c.Intel.TCBStatus != "UpToDate" {
 		t.Errorf("TDX: %+v", c)
+	}
+	// As of a quote: one of the bits under which a TD is not to be trusted, and a migratable one.
+	dangerous := maps.Clone(tdx)
+	dangerous["tdx_td_attributes"] = "1000002000000000"
+	if c, err := attestation.Genuine(tokenBundle(t, m.signed(t, dangerous)), m.roots(), tokenNow); err != nil || !c.Debug || !c.Migration {
+		t.Errorf("TDX: debug %v, migration %v, %v", c.Debug, c.Migration, err)
 	}
 	c, err = attestation.Genuine(tokenBundle(t, m.signed(t, sgx)), m.roots(), tokenNow)
 	if err != nil {
