@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"reflect"
 	"slices"
@@ -253,6 +255,8 @@ func TestCollateralRefused(t *testing.T) {
 		"root list of tomorrow":  {func(m *intelMachine) { m.rootCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
 		"PCK list by a stranger": {func(m *intelMachine) { m.pckCRLBy = p256(t) }, revocation, false},
 		"root list by the CA":    {func(m *intelMachine) { m.rootCRLBy = m.caKey }, revocation, false},
+		"PCK list about users alone":  {func(m *intelMachine) { m.pckCRL.ExtraExtensions = usersAlone }, revocation, false},
+		"root list about users alone": {func(m *intelMachine) { m.rootCRL.ExtraExtensions = usersAlone }, revocation, false},
 		"lists exchanged": {func(m *intelMachine) {
 			m.swap = func(l []attestation.Collateral) []attestation.Collateral {
 				l[2].Data, l[3].Data = l[3].Data, l[2].Data
@@ -346,6 +350,10 @@ func TestCollateralRefused(t *testing.T) {
 		}
 	})
 }
+
+// usersAlone says that a list has no authorities: issuing distribution point,
+// onlyContainsUserCerts.
+var usersAlone = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x81, 1, 0xff}}}
 
 func revoked(serials ...int64) (list []x509.RevocationListEntry) {
 	for _, n := range serials {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
 	"testing"
@@ -201,7 +200,7 @@ func TestRevocation(t *testing.T) {
 		stranger.RawSubject, stranger.Subject.CommonName = nil, "ARK-Milan"
 		partial := a.SignCRL(t, &x509.RevocationList{
 			Number: big.NewInt(1), ThisUpdate: now.Add(-hour), NextUpdate: now.Add(hour), SignatureAlgorithm: x509.SHA384WithRSAPSS,
-			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x81, 1, 0xff}}},
+			ExtraExtensions: usersAlone,
 		}, ark, nil)
 		truncated := attestation.Collateral{Name: ok.Name, Data: ok.Data[:len(ok.Data)-1]}
 		flipped := attestation.Collateral{Name: ok.Name, Data: bytes.Clone(ok.Data)}
@@ -213,7 +212,7 @@ func TestRevocation(t *testing.T) {
 			"old":                        {a.CRL(t, b, now.Add(-2*hour), now.Add(-hour))},
 			"not yet":                    {a.CRL(t, b, now.Add(hour), now.Add(2*hour))},
 			"in another's name":          {a.CRLBy(t, &stranger, nil, now.Add(-hour), now.Add(hour))},
-			"about users alone":          {partial}, // issuing distribution point, onlyContainsUserCerts
+			"about users alone":          {partial},
 			"by another key":             {a.CRLBy(t, ark, other, now.Add(-hour), now.Add(hour))},
 			"truncated":                  {truncated},
 			"changed":                    {flipped},
