@@ -249,12 +249,12 @@ func TestCollateralRefused(t *testing.T) {
 		"PCK revoked, list alone": {func(m *intelMachine) {
 			m.rootCRL, m.pckCRL.RevokedCertificateEntries = nil, revoked(3)
 		}, revocation, false},
-		"PCK list expired":       {func(m *intelMachine) { m.pckCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
-		"PCK list of tomorrow":   {func(m *intelMachine) { m.pckCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
-		"root list expired":      {func(m *intelMachine) { m.rootCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
-		"root list of tomorrow":  {func(m *intelMachine) { m.rootCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
-		"PCK list by a stranger": {func(m *intelMachine) { m.pckCRLBy = p256(t) }, revocation, false},
-		"root list by the CA":    {func(m *intelMachine) { m.rootCRLBy = m.caKey }, revocation, false},
+		"PCK list expired":            {func(m *intelMachine) { m.pckCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
+		"PCK list of tomorrow":        {func(m *intelMachine) { m.pckCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
+		"root list expired":           {func(m *intelMachine) { m.rootCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
+		"root list of tomorrow":       {func(m *intelMachine) { m.rootCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
+		"PCK list by a stranger":      {func(m *intelMachine) { m.pckCRLBy = p256(t) }, revocation, false},
+		"root list by the CA":         {func(m *intelMachine) { m.rootCRLBy = m.caKey }, revocation, false},
 		"PCK list about users alone":  {func(m *intelMachine) { m.pckCRL.ExtraExtensions = usersAlone }, revocation, false},
 		"root list about users alone": {func(m *intelMachine) { m.rootCRL.ExtraExtensions = usersAlone }, revocation, false},
 		"lists exchanged": {func(m *intelMachine) {
