@@ -51,6 +51,8 @@ func variants() map[string]*TrustPolicy {
 	for _, w := range waivers {
 		w.waive(s)
 	}
+	turin := testPolicy() // whose floor has one level more, here zero
+	turin.Products = append(turin.Products, Product{Name: "Turin", MinimumTCB: Require(attestation.TCB{Bootloader: 1, SNP: 4, Microcode: 70})})
 	waivedTDX, waivedSGX := tdxScene(), sgxScene()
 	for _, w := range tdxWaivers {
 		w.waive(waivedTDX)
@@ -60,7 +62,7 @@ func variants() map[string]*TrustPolicy {
 	}
 	return map[string]*TrustPolicy{
 		"strict": testPolicy(), "two releases": twoReleases(), "waived": waived, "tdx": tdxPolicy(), "sgx": sgxPolicy(),
-		"tdx waived": waivedTDX.p, "sgx waived": waivedSGX.p, "all": allPlatforms(),
+		"tdx waived": waivedTDX.p, "sgx waived": waivedSGX.p, "all": allPlatforms(), "turin": turin,
 	}
 }
 
@@ -316,6 +318,14 @@ func TestTexts(t *testing.T) {
 	p := testPolicy()
 	p.ChipIDs = nil
 	refusedAs(t, strings.Replace(string(p.Encode()), `"smt"`, `"chip_ids": [], "smt"`, 1), "chip_ids", ReasonValue)
+	// No other product line has that level: a floor for it would refuse everything.
+	const fmc = "products[0].minimum_tcb.fmc"
+	refusedAs(t, strings.Replace(whole, `"bootloader": 4`, `"fmc": 0, "bootloader": 4`, 1), fmc, ReasonUnknown)
+	milan := testPolicy()
+	milan.Products[0].MinimumTCB.Want.FMC = 1
+	if problem := milan.check(); problem == nil || problem.Member != fmc {
+		t.Errorf("an FMC of Milan: %v", problem)
+	}
 	// An empty reason would demand firmware of level zero: nothing, and by no name.
 	tcb := testPolicy()
 	tcb.Products[0].MinimumTCB = Waive[attestation.TCB]("test")
