@@ -129,6 +129,7 @@ type snpToken struct {
 	ImageID     *string `json:"x-ms-sevsnpvm-imageId"`
 	IDKey       *string `json:"x-ms-sevsnpvm-idkeydigest"`
 	AuthorKey   *string `json:"x-ms-sevsnpvm-authorkeydigest"`
+	VLEK        *bool   `json:"x-passclave-vlek"` // of the project's own broker; nil: the service does not say
 }
 
 type tdxToken struct {
@@ -210,6 +211,9 @@ func (t *snpToken) snp(r *tokenReader, c *Claims) {
 		Microcode:  need(r, "x-ms-sevsnpvm-microcode-svn", t.Microcode),
 	}
 	c.CommittedTCB, c.CurrentTCB, c.LaunchTCB = c.ReportedTCB, c.ReportedTCB, c.ReportedTCB
+	if t.VLEK != nil {
+		c.Signer = map[bool]string{false: SignerVCEK, true: SignerVLEK}[*t.VLEK]
+	}
 	c.FamilyID = r.optional("x-ms-sevsnpvm-familyId", t.FamilyID, 16)
 	c.ImageID = r.optional("x-ms-sevsnpvm-imageId", t.ImageID, 16)
 	c.IDKeyDigest = r.optional("x-ms-sevsnpvm-idkeydigest", t.IDKey, 48)

@@ -162,8 +162,15 @@ func TestTokenOfOurBroker(t *testing.T) {
 	token := sign(t, jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil, claims)
 	roots := attestation.Roots{AttestationServices: []attestation.AttestationService{{Issuer: maaIssuer, Keys: keySet(jose.JSONWebKey{Key: &key.PublicKey, KeyID: "k1", Use: "sig", Algorithm: "ES256"})}}}
 	c, err := attestation.Genuine(tokenBundle(t, token), roots, tokenNow)
-	if err != nil || !c.Simulated || c.Root.String() != strings.Repeat("0c", 32) {
+	if err != nil || !c.Simulated || c.Root.String() != strings.Repeat("0c", 32) || c.Signer != "" {
 		t.Errorf("%+v, %v", c, err)
+	}
+	for vlek, want := range map[bool]string{false: attestation.SignerVCEK, true: attestation.SignerVLEK} {
+		claims["x-passclave-vlek"] = vlek
+		token := sign(t, jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil, claims)
+		if c, err := attestation.Genuine(tokenBundle(t, token), roots, tokenNow); err != nil || c.Signer != want {
+			t.Errorf("VLEK %v: signer %q, %v", vlek, c.Signer, err)
+		}
 	}
 }
 
