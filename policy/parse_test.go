@@ -219,6 +219,26 @@ func TestValues(t *testing.T) {
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test?x"}} }},
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://a@maa.test"}} }},
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test#x"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://%zz"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test/\u200b"}}
+		}},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test/" + strings.Repeat("a", 512)}}
+		}},
+		{"attestation_services[0].compliance", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: []string{}}}
+		}},
+		{"attestation_services[0].compliance", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: many(func(i int) string { return fmt.Sprint(i) })}}
+		}},
+		{"attestation_services", func(p *TrustPolicy) {
+			p.AttestationServices = many(func(i int) AttestationService { return AttestationService{Issuer: fmt.Sprint("https://maa.test/", i)} })
+		}},
+		{"chip_ids", func(p *TrustPolicy) {
+			p.ChipIDs = many(func(i int) Hex { return append(Hex{byte(i), byte(i >> 8), 1}, make(Hex, 61)...) })
+		}},
 		{"attestation_services[1].issuer", func(p *TrustPolicy) {
 			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test"}, {Issuer: "https://maa.test", Compliance: []string{"a"}}}
 		}},
@@ -293,6 +313,37 @@ func TestValues(t *testing.T) {
 				t.Errorf("made in code: %v", problem)
 			}
 		})
+	}
+}
+
+// many is a list of one element too many.
+func many[T any](element func(int) T) (list []T) {
+	for i := range maxItems + 1 {
+		list = append(list, element(i))
+	}
+	return list
+}
+
+// What no file can hold: a policy made in code.
+func TestValuesMadeInCode(t *testing.T) {
+	t.Parallel()
+	for i, x := range []struct {
+		member string
+		wrong  func(*TrustPolicy)
+	}{
+		{"expires", func(p *TrustPolicy) { p.Expires.Want = p.Expires.Want.In(time.FixedZone("", 3600)) }},
+		{"releases", func(p *TrustPolicy) {
+			r := p.Releases[0]
+			p.Releases = many(func(i int) Release { r.Name = fmt.Sprint(i); return r })
+		}},
+		{"releases[0].measurement", func(p *TrustPolicy) { p.Releases[0].Measurement = Rule[Hex]{} }},
+		{"releases[0]", func(p *TrustPolicy) { p.Releases[0].Measurement, p.Releases[0].UVM = Waive[Hex]("test"), testUVM() }},
+	} {
+		p := testPolicy()
+		x.wrong(p)
+		if problem := p.check(); problem == nil || problem.Member != x.member {
+			t.Errorf("case %d, %s: %v", i, x.member, problem)
+		}
 	}
 }
 
