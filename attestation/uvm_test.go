@@ -110,6 +110,7 @@ func TestEndorsementAttacked(t *testing.T) {
 		"EKU with a sign":         func(x *at.Endorsement) { x.Issuer = e.Issuer("+1.3.6.1.4.1.311.76.59.1.2") },
 		"policy subject":          func(x *at.Endorsement) { x.Issuer += "::subject:CN:ContainerPlat" },
 		"fingerprint of the leaf": func(x *at.Endorsement) { x.Issuer = (&at.Endorser{Root: e.Leaf}).Issuer(at.EKUACI) },
+		"a very long did":         func(x *at.Endorsement) { x.Issuer += strings.Repeat("::eku:"+at.EKUACI, 40) },
 		"did of version 1":        func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "x509:0", "x509:1", 1) },
 		"did with sha384":         func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "sha256", "sha384", 1) },
 		"did with padding":        func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "::", "=::", 1) },
@@ -155,6 +156,7 @@ func TestEndorsementAttacked(t *testing.T) {
 		"SVN in upper case": payload(`{"X-MS-SEVSNPVM-GUESTSVN": "1", "x-ms-sevsnpvm-launchmeasurement": "` + hexed + `"}`),
 		"payload and more":  payload(`{"x-ms-sevsnpvm-guestsvn": "1", "x-ms-sevsnpvm-launchmeasurement": "` + hexed + `"}{}`),
 		"payload is a list": payload(`["` + hexed + `"]`),
+		"a list of members": payload(`["x-ms-sevsnpvm-guestsvn", "1", "x-ms-sevsnpvm-launchmeasurement", "` + hexed + `"]`),
 		"payload is empty":  payload(``),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,13 +168,15 @@ func TestEndorsementAttacked(t *testing.T) {
 		})
 	}
 	good := e.Endorse(t, launch, 1)
+	large := e.Endorsement(launch, 1)
+	large.Unprotected = map[any]any{"padding": make([]byte, 64<<10)} // which nobody has signed
 	for name, list := range map[string][][]byte{
 		"two":       {good, good},
 		"empty":     {{}},
 		"not CBOR":  {[]byte("endorsement")},
 		"no tag":    {good[1:]},
 		"and more":  {append(bytes.Clone(good), 0)},
-		"too large": {make([]byte, 65<<10)},
+		"too large": {e.Sign(t, large)},
 	} {
 		_, err := endorsed(t, list...)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })
