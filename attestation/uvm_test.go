@@ -80,6 +80,7 @@ func TestEndorsementWithClaims(t *testing.T) {
 		"SVN as text":        func(c map[any]any, _ *at.Endorsement) { c["svn"] = "104" },
 		"old time":           func(c map[any]any, _ *at.Endorsement) { c[int64(6)] = time.Now().AddDate(-1, 0, 0).Unix() },
 		"two issuers":        func(_ map[any]any, x *at.Endorsement) { x.Protected["iss"] = x.Issuer },
+		"two feeds":          func(_ map[any]any, x *at.Endorsement) { x.Protected["feed"] = "another" },
 		"JSON":               func(_ map[any]any, x *at.Endorsement) { x.Protected[int64(259)] = "application/json" },
 		"short payload":      func(_ map[any]any, x *at.Endorsement) { x.Payload = launch[:47] },
 		"other measurement":  func(_ map[any]any, x *at.Endorsement) { x.Payload = bytes.Repeat([]byte{1}, 48) },
