@@ -2,7 +2,10 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"runtime"
 	"strings"
@@ -40,6 +43,12 @@ func TestEndorsement(t *testing.T) {
 
 	// Newer payloads have the number twice, and may have more.
 	x.Payload = []byte(strings.Replace(string(x.Payload), "{", `{"x-ms-sevsnpvm-guestsvn-int": 103, "x-ms-new": "?",`, 1))
+	if _, err := endorsed(t, e.Sign(t, x)); err != nil {
+		t.Error(err)
+	}
+	// A leaf may be named by its thumbprint too.
+	x = e.Endorsement(launch, 103)
+	x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, sha256Of(e.Leaf.Raw)}}
 	if _, err := endorsed(t, e.Sign(t, x)); err != nil {
 		t.Error(err)
 	}
@@ -92,6 +101,11 @@ func TestEndorsementWithClaims(t *testing.T) {
 	}
 }
 
+func sha256Of(data []byte) []byte {
+	h := sha256.Sum256(data)
+	return h[:]
+}
+
 func TestEndorsementAttacked(t *testing.T) {
 	t.Parallel()
 	e := at.NewEndorser(t)
@@ -124,15 +138,22 @@ func TestEndorsementAttacked(t *testing.T) {
 		"issuer unprotected": func(x *at.Endorsement) {
 			x.Protected, x.Unprotected = map[any]any{"iss": nil}, map[any]any{"iss": x.Issuer}
 		},
-		"signed too early":         func(x *at.Endorsement) { x.Signed = e.Leaf.NotBefore.Add(-time.Second) },
-		"signed too late":          func(x *at.Endorsement) { x.Signed = e.Leaf.NotAfter.Add(time.Second) },
-		"signed tomorrow":          func(x *at.Endorsement) { x.Signed = now.AddDate(0, 0, 1) },
-		"signed in the year 1":     func(x *at.Endorsement) { x.Signed = time.Time{} }, // crypto/x509's word for now
-		"signed before the root":   func(x *at.Endorsement) { x.Signed = e.Root.NotBefore.Add(-time.Second) },
-		"no signing time":          func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": nil} },
-		"signing time is text":     func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": "2026-11-26"} },
-		"critical header":          func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelCritical: []any{"iss"}} },
-		"x5t of another":           func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, make([]byte, 32)}} },
+		"signed too early":       func(x *at.Endorsement) { x.Signed = e.Leaf.NotBefore.Add(-time.Second) },
+		"signed too late":        func(x *at.Endorsement) { x.Signed = e.Leaf.NotAfter.Add(time.Second) },
+		"signed tomorrow":        func(x *at.Endorsement) { x.Signed = now.AddDate(0, 0, 1) },
+		"signed in the year 1":   func(x *at.Endorsement) { x.Signed = time.Time{} }, // crypto/x509's word for now
+		"signed before the root": func(x *at.Endorsement) { x.Signed = e.Root.NotBefore.Add(-time.Second) },
+		"no signing time":        func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": nil} },
+		"signing time is text":   func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": "2026-11-26"} },
+		"critical header":        func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelCritical: []any{"iss"}} },
+		"x5t of another":         func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, make([]byte, 32)}} },
+		"x5t of another kind": func(x *at.Endorsement) {
+			x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-43, sha256Of(e.Leaf.Raw)}}
+		},
+		"x5t of one": func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16}} },
+		"x5t of three": func(x *at.Endorsement) {
+			x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, sha256Of(e.Leaf.Raw), 0}}
+		},
 		"x5t with another hash":    func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-43, make([]byte, 48)}} },
 		"no chain":                 func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5Chain: nil} },
 		"leaf alone":               func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5Chain: e.Leaf.Raw} },
@@ -212,7 +233,10 @@ func TestEndorsersChainAttacked(t *testing.T) {
 		"intermediate expired":  func(_, m, _ *x509.Certificate) { m.NotAfter = now.Add(-time.Hour) },
 		"root expired":          func(r, _, _ *x509.Certificate) { r.NotAfter = now.Add(-time.Hour) },
 		"intermediate is no CA": func(_, m, _ *x509.Certificate) { m.IsCA, m.KeyUsage = false, x509.KeyUsageDigitalSignature },
-		"root allows no path":   func(r, _, _ *x509.Certificate) { r.MaxPathLenZero = true },
+		"large certificate": func(_, m, _ *x509.Certificate) {
+			m.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: make([]byte, 4096)}}
+		},
+		"root allows no path": func(r, _, _ *x509.Certificate) { r.MaxPathLenZero = true },
 	} {
 		err := sign(e.Reissued(t, change), nil)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })
