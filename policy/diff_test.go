@@ -175,6 +175,8 @@ var platformChanges = []struct {
 	{sgxPolicy, func(p *TrustPolicy) { p.SGX.MinimumConfigSVN-- }, FieldConfigSVN, true, false},
 	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.MinimumSVN++ }, FieldSigner, false, true},
 	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.ProductID++ }, FieldSigner, true, true},
+	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.MRSigner = fill(1, 32) }, FieldSigner, true, true},
+	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.Issuer += "5" }, FieldUVM, true, true},
 	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.MinimumSVN++ }, FieldUVM, false, true},
 	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.Feed = "other" }, FieldUVM, true, true},
 	{func() *TrustPolicy { return tokenScene().p }, func(p *TrustPolicy) { p.AttestationServices[0].Compliance = nil }, FieldServices, true, false},
