@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -217,7 +218,7 @@ func TestRevocation(t *testing.T) {
 			"truncated":                  {truncated},
 			"changed":                    {flipped},
 			"empty":                      {{Name: ok.Name}},
-			"too large":                  {{Name: ok.Name, Data: make([]byte, 65<<10)}},
+			"too large":                  {a.CRL(t, b, now.Add(-hour), now.Add(hour), slices.Repeat([]*big.Int{big.NewInt(1)}, 6000)...)},
 		} {
 			_, err := try(list...)
 			t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckRevocation) })
