@@ -53,7 +53,7 @@ func (s *Store) write(ctx context.Context, f func(context.Context, *pgx.Conn) er
 // first statement that fails takes the rest with it.
 func (s *Store) commit(ctx context.Context, c *pgx.Conn, p *store.Parsed) error {
 	var b pgx.Batch
-	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	b.Queue(s.begin)
 	if s.ledger.Load() == nil {
 		b.Queue(fixLedger, noteLedger, p.Entry.Ledger)
 	}
@@ -112,7 +112,13 @@ func putEntry(b *pgx.Batch, p *store.Parsed) {
 	b.Queue(changedAccount, a.Account[:], int64(p.Place.Sequence), hash, generation, epoch, a.Entry, orNull(p.Head), orNull(p.Manifest))
 }
 
-func notNull(b []byte) []byte { return append([]byte{}, b...) }
+// notNull is no NULL for what is empty.
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
 
 // orNull is NULL, which leaves what stands, for what a commit does not bring.
 func orNull(b []byte) []byte {

@@ -33,6 +33,7 @@ import (
 // Store is a [store.Store] in a database.
 type Store struct {
 	pool   *pgxpool.Pool
+	begin  string // begins a commit's transaction
 	closed atomic.Bool
 	ledger atomic.Pointer[[]byte] // the ledger ID, once it is known to stand durably
 	failed atomic.Pointer[error]  // why the last write failed, if the database was to blame
@@ -127,7 +128,7 @@ func Open(ctx context.Context, database string) (*Store, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	s := &Store{pool: pool}
+	s := &Store{pool: pool, begin: "BEGIN ISOLATION LEVEL READ COMMITTED"}
 	if err := s.do(ctx, migrate); err != nil {
 		pool.Close()
 		return nil, err

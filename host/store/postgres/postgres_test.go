@@ -46,15 +46,27 @@ func newFixture(t testing.TB) *fixture {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	conformance(t, func(*postgres.Store) {})
+}
+
+// As TestConformance, at the isolation that CockroachDB has always had.
+func TestConformanceSerializable(t *testing.T) {
+	t.Parallel()
+	conformance(t, (*postgres.Store).Serializable)
+}
+
+func conformance(t *testing.T, set func(*postgres.Store)) {
 	storetest.Run(t, func(t *testing.T) *storetest.Backend {
 		database := postgrestest.Database(t)
 		s := open(t, database)
+		set(s)
 		t.Cleanup(func() { s.Close() })
 		return &storetest.Backend{
 			Store: s,
 			Reopen: func() store.Store {
 				s.Close()
 				s = open(t, database)
+				set(s)
 				return s
 			},
 			Inspect: inspect(database),
