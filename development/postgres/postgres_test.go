@@ -3,14 +3,15 @@ package postgres_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,10 +24,10 @@ const childFolder = "PASSCLAVE_TEST_POSTGRES"
 
 func TestMain(m *testing.M) {
 	if folder := os.Getenv(childFolder); folder != "" {
-		s, err := postgres.Start(context.Background(), postgres.Options{Dir: folder, Throwaway: true})
+		_, err := postgres.Start(context.Background(), postgres.Options{Dir: folder, Throwaway: true})
 		fmt.Println("started", err)
-		_ = s
-		select {}
+		io.Copy(io.Discard, os.Stdin) // until it is killed, or the test is
+		return
 	}
 	os.Exit(postgrestest.Main(m))
 }
@@ -91,9 +92,8 @@ func TestServer(t *testing.T) {
 // A process that dies takes its server with it.
 func TestDiesWithItsParent(t *testing.T) {
 	t.Parallel()
-	if _, err := postgres.Find(); errors.Is(err, postgres.ErrNotFound) && os.Getenv("CI") == "" {
-		t.Skipf("NOT TESTED: %v", err)
-	}
+	_, err := postgres.Find()
+	postgrestest.Needed(t, err)
 	dir := filepath.Join(folder(t), "s")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childFolder+"="+dir)
@@ -101,31 +101,36 @@ func TestDiesWithItsParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || line != "started <nil>\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	c, err := net.Dial("unix", filepath.Join(dir, filepath.Base(".s.PGSQL.5432")))
+	c, err := pgx.Connect(t.Context(), "postgres://passclave@/postgres?sslmode=disable&host="+dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	cmd.Process.Kill()
-	cmd.Wait()
-	if _, err := c.Read(make([]byte, 1)); err == nil { // until the server closes it
-		t.Fatal("the server answers what was not asked")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := c.WaitForNotification(ctx); err == nil || ctx.Err() != nil { // until the server closes the connection
+		t.Fatalf("the server outlives its parent: %v", err)
 	}
 }
 
 // A folder that cannot be used is said to be so, and nothing is made elsewhere.
 func TestRefusedFolder(t *testing.T) {
 	t.Parallel()
-	if _, err := postgres.Find(); err != nil {
-		t.Skipf("NOT TESTED: %v", err)
-	}
+	_, err := postgres.Find()
+	postgrestest.Needed(t, err)
 	long := filepath.Join(t.TempDir(), strings.Repeat("x", 120))
 	if _, err := postgres.Start(t.Context(), postgres.Options{Dir: long}); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("a path too long for a socket: %v", err)

@@ -65,7 +65,7 @@ func Start(t testing.TB, folder string, settings map[string]string) *postgres.Se
 		all[name] = value
 	}
 	s, err := start(folder, all)
-	needed(t, err)
+	Needed(t, err)
 	t.Cleanup(func() { s.Stop() })
 	return s
 }
@@ -79,8 +79,8 @@ func start(folder string, settings map[string]string) (*postgres.Server, error) 
 	return postgres.Start(ctx, postgres.Options{Dir: filepath.Join(folder, "s"), Settings: settings, Throwaway: true})
 }
 
-// needed ends the test if there is no server: skipped where there is no PostgreSQL, and this is not CI.
-func needed(t testing.TB, err error) {
+// Needed ends the test if err says that there is no server: skipped where there is no PostgreSQL, and this is not CI.
+func Needed(t testing.TB, err error) {
 	t.Helper()
 	switch {
 	case errors.Is(err, postgres.ErrNotFound) && os.Getenv("CI") == "":
@@ -103,7 +103,7 @@ func Copy(t testing.TB, template string) string {
 		}
 		shared.server, shared.err = start(shared.folder, Settings())
 	})
-	needed(t, shared.err)
+	Needed(t, shared.err)
 	if c, err := pgx.ParseConfig(template); strings.Contains(template, "://") && err == nil {
 		template = c.Database
 	}
