@@ -38,7 +38,7 @@ sgx: ## build the enclave for SGX into bin/sgx (needs an ego-go with Go 1.26 or 
 	@EGO_GO="$(EGO_GO)" build/sgx $(BIN)/sgx
 
 test: build ## run all tests (CI=true: with the race detector; installs Debian packages it needs, asking first)
-	@build/need node=nodejs $(if $(CI),gcc=gcc)
+	@build/need node=nodejs initdb=postgresql $(if $(CI),gcc=gcc)
 	$(if $(CI),CGO_ENABLED=1) $(GO) test $(if $(CI),-race) $(PACKAGES)
 	@$(MAKE) --no-print-directory wasm-test
 

@@ -62,12 +62,20 @@ func (c *snpChain) revocationList(der []byte, known *Cache) (*x509.RevocationLis
 		if err := list.CheckSignatureFrom(c.ak); err != nil {
 			return nil, refuse(CheckRevocation, err)
 		}
-		// A critical extension may say that the list is about less than it seems to be.
-		for _, x := range list.Extensions {
-			if x.Critical {
-				return nil, refuse(CheckRevocation, errors.New("a critical extension that is not known"))
-			}
+		if err := complete(list); err != nil {
+			return nil, refuse(CheckRevocation, err)
 		}
 		return list, nil
 	})
+}
+
+// complete refuses a critical extension, which may say that the list is about less than
+// it seems to be (RFC 5280, section 5.2).
+func complete(list *x509.RevocationList) error {
+	for _, x := range list.Extensions {
+		if x.Critical {
+			return errors.New("a critical extension that is not known")
+		}
+	}
+	return nil
 }

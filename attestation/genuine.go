@@ -13,8 +13,9 @@ import (
 // named in roots, made this report, and that the report binds the bundle's runtime
 // data and, where the bundle has one, its configuration. Certificates must be valid
 // at now. Collateral, endorsements, host certificates and a security policy that the
-// bundle carries must be right too. A refusal is an [*Error] that names the first
-// check which failed.
+// bundle carries must be right too; those that its platform does not have are not
+// looked at and in no claim (see docs/attestation.md). A refusal is an [*Error] that
+// names the first check which failed.
 //
 // It needs no network: the bundle must be complete. It keeps nothing: see [Cache].
 //

@@ -52,6 +52,7 @@ func TestHostAMD(t *testing.T) {
 		"no chain":            strings.Replace(text, `"certificateChain"`, `"chain"`, 1),
 		"chain of one":        string(at.HostAMD(t, certificates[:2], reportedTCB(b))),
 		"between":             strings.Replace(text, `-----BEGIN`, `x-----BEGIN`, 1),
+		"a line before":       strings.Replace(text, `-----BEGIN`, `x\n-----BEGIN`, 1),
 		"another type":        strings.ReplaceAll(text, "CERTIFICATE-----", "PUBLIC KEY-----"),
 		"a header":            strings.Replace(text, `CERTIFICATE-----\n`, `CERTIFICATE-----\nA: b\n\n`, 1),
 		"something follows":   text + "{}",

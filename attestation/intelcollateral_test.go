@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"reflect"
@@ -248,12 +250,14 @@ func TestCollateralRefused(t *testing.T) {
 		"PCK revoked, list alone": {func(m *intelMachine) {
 			m.rootCRL, m.pckCRL.RevokedCertificateEntries = nil, revoked(3)
 		}, revocation, false},
-		"PCK list expired":       {func(m *intelMachine) { m.pckCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
-		"PCK list of tomorrow":   {func(m *intelMachine) { m.pckCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
-		"root list expired":      {func(m *intelMachine) { m.rootCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
-		"root list of tomorrow":  {func(m *intelMachine) { m.rootCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
-		"PCK list by a stranger": {func(m *intelMachine) { m.pckCRLBy = p256(t) }, revocation, false},
-		"root list by the CA":    {func(m *intelMachine) { m.rootCRLBy = m.caKey }, revocation, false},
+		"PCK list expired":            {func(m *intelMachine) { m.pckCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
+		"PCK list of tomorrow":        {func(m *intelMachine) { m.pckCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
+		"root list expired":           {func(m *intelMachine) { m.rootCRL.NextUpdate = intelNow.Add(-time.Second) }, revocation, false},
+		"root list of tomorrow":       {func(m *intelMachine) { m.rootCRL.ThisUpdate = intelNow.Add(time.Second) }, revocation, false},
+		"PCK list by a stranger":      {func(m *intelMachine) { m.pckCRLBy = p256(t) }, revocation, false},
+		"root list by the CA":         {func(m *intelMachine) { m.rootCRLBy = m.caKey }, revocation, false},
+		"PCK list about users alone":  {func(m *intelMachine) { m.pckCRL.ExtraExtensions = usersAlone }, revocation, false},
+		"root list about users alone": {func(m *intelMachine) { m.rootCRL.ExtraExtensions = usersAlone }, revocation, false},
 		"lists exchanged": {func(m *intelMachine) {
 			m.swap = func(l []attestation.Collateral) []attestation.Collateral {
 				l[2].Data, l[3].Data = l[3].Data, l[2].Data
@@ -350,6 +354,10 @@ func TestCollateralRefused(t *testing.T) {
 		}
 	})
 }
+
+// usersAlone says that a list has no authorities: issuing distribution point,
+// onlyContainsUserCerts.
+var usersAlone = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x81, 1, 0xff}}}
 
 func revoked(serials ...int64) (list []x509.RevocationListEntry) {
 	for _, n := range serials {

@@ -41,6 +41,9 @@ func (known *Cache) lookUp(item *Collateral, issuer *x509.Certificate, of []*x50
 	if err := known.held(factOf("CRL", item.Data, issuer.Raw), func() error { return crl.CheckSignatureFrom(issuer) }); err != nil {
 		return err
 	}
+	if err := complete(crl); err != nil {
+		return err
+	}
 	if err := current(crl.ThisUpdate, crl.NextUpdate, now); err != nil {
 		return err
 	}

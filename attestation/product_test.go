@@ -6,10 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,7 +203,7 @@ func TestRevocation(t *testing.T) {
 		stranger.RawSubject, stranger.Subject.CommonName = nil, "ARK-Milan"
 		partial := a.SignCRL(t, &x509.RevocationList{
 			Number: big.NewInt(1), ThisUpdate: now.Add(-hour), NextUpdate: now.Add(hour), SignatureAlgorithm: x509.SHA384WithRSAPSS,
-			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x81, 1, 0xff}}},
+			ExtraExtensions: usersAlone,
 		}, ark, nil)
 		truncated := attestation.Collateral{Name: ok.Name, Data: ok.Data[:len(ok.Data)-1]}
 		flipped := attestation.Collateral{Name: ok.Name, Data: bytes.Clone(ok.Data)}
@@ -215,12 +215,12 @@ func TestRevocation(t *testing.T) {
 			"old":                        {a.CRL(t, b, now.Add(-2*hour), now.Add(-hour))},
 			"not yet":                    {a.CRL(t, b, now.Add(hour), now.Add(2*hour))},
 			"in another's name":          {a.CRLBy(t, &stranger, nil, now.Add(-hour), now.Add(hour))},
-			"about users alone":          {partial}, // issuing distribution point, onlyContainsUserCerts
+			"about users alone":          {partial},
 			"by another key":             {a.CRLBy(t, ark, other, now.Add(-hour), now.Add(hour))},
 			"truncated":                  {truncated},
 			"changed":                    {flipped},
 			"empty":                      {{Name: ok.Name}},
-			"too large":                  {{Name: ok.Name, Data: make([]byte, 65<<10)}},
+			"too large":                  {a.CRL(t, b, now.Add(-hour), now.Add(hour), slices.Repeat([]*big.Int{big.NewInt(1)}, 6000)...)},
 		} {
 			_, err := try(list...)
 			t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckRevocation) })

@@ -129,6 +129,7 @@ type snpToken struct {
 	ImageID     *string `json:"x-ms-sevsnpvm-imageId"`
 	IDKey       *string `json:"x-ms-sevsnpvm-idkeydigest"`
 	AuthorKey   *string `json:"x-ms-sevsnpvm-authorkeydigest"`
+	VLEK        *bool   `json:"x-passclave-vlek"` // of the project's own broker; nil: the service does not say
 }
 
 type tdxToken struct {
@@ -210,6 +211,9 @@ func (t *snpToken) snp(r *tokenReader, c *Claims) {
 		Microcode:  need(r, "x-ms-sevsnpvm-microcode-svn", t.Microcode),
 	}
 	c.CommittedTCB, c.CurrentTCB, c.LaunchTCB = c.ReportedTCB, c.ReportedTCB, c.ReportedTCB
+	if t.VLEK != nil {
+		c.Signer = map[bool]string{false: SignerVCEK, true: SignerVLEK}[*t.VLEK]
+	}
 	c.FamilyID = r.optional("x-ms-sevsnpvm-familyId", t.FamilyID, 16)
 	c.ImageID = r.optional("x-ms-sevsnpvm-imageId", t.ImageID, 16)
 	c.IDKeyDigest = r.optional("x-ms-sevsnpvm-idkeydigest", t.IDKey, 48)
@@ -233,7 +237,7 @@ func (t *tdxToken) tdx(r *tokenReader, c *Claims) {
 	for i, v := range []*string{t.RTMR0, t.RTMR1, t.RTMR2, t.RTMR3} {
 		c.TDX.RTMRs[i] = r.bytes(fmt.Sprint("tdx_rtmr", i), v, 48)
 	}
-	c.Debug = c.TDX.Attributes&1 != 0
+	c.Debug, c.Migration = c.TDX.Attributes&tdUnderDebug != 0, c.TDX.Attributes&tdMigratable != 0
 	c.Intel = &Intel{TCBStatus: t.TCBStatus}
 }
 

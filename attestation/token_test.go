@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,8 +163,15 @@ func TestTokenOfOurBroker(t *testing.T) {
 	token := sign(t, jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil, claims)
 	roots := attestation.Roots{AttestationServices: []attestation.AttestationService{{Issuer: maaIssuer, Keys: keySet(jose.JSONWebKey{Key: &key.PublicKey, KeyID: "k1", Use: "sig", Algorithm: "ES256"})}}}
 	c, err := attestation.Genuine(tokenBundle(t, token), roots, tokenNow)
-	if err != nil || !c.Simulated || c.Root.String() != strings.Repeat("0c", 32) {
+	if err != nil || !c.Simulated || c.Root.String() != strings.Repeat("0c", 32) || c.Signer != "" {
 		t.Errorf("%+v, %v", c, err)
+	}
+	for vlek, want := range map[bool]string{false: attestation.SignerVCEK, true: attestation.SignerVLEK} {
+		claims["x-passclave-vlek"] = vlek
+		token := sign(t, jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil, claims)
+		if c, err := attestation.Genuine(tokenBundle(t, token), roots, tokenNow); err != nil || c.Signer != want {
+			t.Errorf("VLEK %v: signer %q, %v", vlek, c.Signer, err)
+		}
 	}
 }
 
@@ -191,9 +199,15 @@ func TestTokenOfIntel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Platform != attestation.PlatformTDX || !c.Debug || c.TDX.Attributes != 0x10000001 || c.TDX.XFAM != 0x618e7 || c.TDX.RTMRs[3][0] != 5 || c.Measurement[0] != 1 ||
+	if c.Platform != attestation.PlatformTDX || !c.Debug || c.Migration || c.TDX.Attributes != 0x10000001 || c.TDX.XFAM != 0x618e7 || c.TDX.RTMRs[3][0] != 5 || c.Measurement[0] != 1 ||
 		c.HostData[0] != 6 || c.TDX.MRSEAM[0] != 9 || c.Intel.TCBStatus != "UpToDate" {
 		t.Errorf("TDX: %+v", c)
+	}
+	// As of a quote: one of the bits under which a TD is not to be trusted, and a migratable one.
+	dangerous := maps.Clone(tdx)
+	dangerous["tdx_td_attributes"] = "1000002000000000"
+	if c, err := attestation.Genuine(tokenBundle(t, m.signed(t, dangerous)), m.roots(), tokenNow); err != nil || !c.Debug || !c.Migration {
+		t.Errorf("TDX: debug %v, migration %v, %v", c.Debug, c.Migration, err)
 	}
 	c, err = attestation.Genuine(tokenBundle(t, m.signed(t, sgx)), m.roots(), tokenNow)
 	if err != nil {
@@ -267,6 +281,7 @@ func TestTokenRefused(t *testing.T) {
 		"empty":                           {nil, attestation.CheckToken},
 		"no JWT":                          {[]byte("token"), attestation.CheckToken},
 		"too large":                       {[]byte(strings.Repeat("a", 128<<10) + "." + parts[1] + "." + parts[2]), attestation.CheckToken},
+		"a large claim":                   {with("x-large", strings.Repeat("a", 128<<10)), attestation.CheckToken},
 		"alg none":                        {[]byte(part(`{"alg":"none","kid":"k1"}`) + "." + parts[1] + "."), attestation.CheckToken},
 		"HS256 with the public key":       {sign(t, jose.SigningKey{Algorithm: jose.HS256, Key: public}, nil, good), attestation.CheckToken},
 		"PS256":                           {sign(t, jose.SigningKey{Algorithm: jose.PS256, Key: m.key}, nil, good), attestation.CheckToken},
@@ -275,6 +290,7 @@ func TestTokenRefused(t *testing.T) {
 		"claim in another case":           {raw(strings.Replace(string(payload), "is-debuggable", "Is-Debuggable", 1)), attestation.CheckToken},
 		"claim of another type":           {with("x-ms-sevsnpvm-is-debuggable", "false"), attestation.CheckToken},
 		"hex of another size":             {with("x-ms-sevsnpvm-launchmeasurement", "4d"), attestation.CheckToken},
+		"hex and more":                    {with("x-ms-sevsnpvm-hostdata", strings.Repeat("0a", 32)+"z"), attestation.CheckToken},
 		"no hex":                          {with("x-ms-sevsnpvm-hostdata", strings.Repeat("zz", 32)), attestation.CheckToken},
 		"SVN past a byte":                 {with("x-ms-sevsnpvm-snpfw-svn", 264), attestation.CheckToken},
 		"guest behind a paravisor":        {with("x-ms-attestation-type", "azurevm"), attestation.CheckToken},
@@ -302,6 +318,15 @@ func TestTokenRefused(t *testing.T) {
 			_, err := attestation.Genuine(tokenBundle(t, test.token), m.roots(), tokenNow)
 			wantCheck(t, err, test.want)
 		})
+	}
+	for claim := range good { // may be missing, and reads as nothing then
+		if !strings.HasSuffix(claim, "Id") && !strings.HasSuffix(claim, "keydigest") {
+			continue
+		}
+		c, err := attestation.Genuine(tokenBundle(t, with(claim, nil)), m.roots(), tokenNow)
+		if err != nil || c.FamilyID != nil && c.ImageID != nil && c.IDKeyDigest != nil && c.AuthorKeyDigest != nil {
+			t.Errorf("without %s: %v", claim, err)
+		}
 	}
 	for claim := range good {
 		switch claim {
@@ -334,6 +359,7 @@ func TestTokenKeys(t *testing.T) {
 		"for encryption":  keySet(encryption),
 		"private":         keySet(jose.JSONWebKey{Key: m.key, KeyID: "k1"}),
 		"two of that ID":  keySet(public, jose.JSONWebKey{Key: &other.PublicKey, KeyID: "k1"}),
+		"too many":        keySet(append(slices.Repeat([]jose.JSONWebKey{{Key: &other.PublicKey, KeyID: "k2"}}, 64), public)...),
 		"of another kind": keySet(jose.JSONWebKey{Key: &other.PublicKey, KeyID: "k1"}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -344,6 +370,18 @@ func TestTokenKeys(t *testing.T) {
 		})
 	}
 	_, err = attestation.Genuine(b, attestation.Roots{}, tokenNow)
+	wantCheck(t, err, attestation.CheckTokenIssuer)
+	// Nor does a key without ID fit a token that names none.
+	token := sign(t, jose.SigningKey{Algorithm: jose.RS256, Key: m.key}, map[jose.HeaderKey]any{"kid": nil}, tokenClaims(tokenRuntimeData(t)))
+	unnamed := attestation.Roots{AttestationServices: []attestation.AttestationService{{Issuer: maaIssuer, Keys: keySet(jose.JSONWebKey{Key: &m.key.PublicKey})}}}
+	_, err = attestation.Genuine(tokenBundle(t, token), unnamed, tokenNow)
+	wantCheck(t, err, attestation.CheckTokenSignature)
+	// A service without a name is none, also for a token without one.
+	nameless := tokenClaims(tokenRuntimeData(t))
+	delete(nameless, "iss")
+	roots := attestation.Roots{AttestationServices: []attestation.AttestationService{{Keys: m.keys}}}
+	token = sign(t, jose.SigningKey{Algorithm: jose.RS256, Key: m.key}, map[jose.HeaderKey]any{"jku": nil}, nameless)
+	_, err = attestation.Genuine(tokenBundle(t, token), roots, tokenNow)
 	wantCheck(t, err, attestation.CheckTokenIssuer)
 	_, err = attestation.Genuine(tokenBundle(t, m.signed(t, map[string]any{})), attestation.Roots{AttestationServices: []attestation.AttestationService{{}}}, tokenNow)
 	wantCheck(t, err, attestation.CheckTokenIssuer)

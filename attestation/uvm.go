@@ -228,6 +228,9 @@ func parseX5Chain(x5chain any) ([]*x509.Certificate, error) {
 // of every certificate. Each is signed by the next: a path that leaves one out would
 // let a stranger's CA stand beside the one that the issuer names.
 func validateChain(chain []*x509.Certificate, signed time.Time) error {
+	if signed.IsZero() {
+		return errors.New("signed in the year 1") // which crypto/x509 would take for the clock's time
+	}
 	roots, middle := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(chain[len(chain)-1])
 	for _, c := range chain[1 : len(chain)-1] {

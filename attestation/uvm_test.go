@@ -2,7 +2,10 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"runtime"
 	"strings"
@@ -43,6 +46,12 @@ func TestEndorsement(t *testing.T) {
 	if _, err := endorsed(t, e.Sign(t, x)); err != nil {
 		t.Error(err)
 	}
+	// A leaf may be named by its thumbprint too.
+	x = e.Endorsement(launch, 103)
+	x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, sha256Of(e.Leaf.Raw)}}
+	if _, err := endorsed(t, e.Sign(t, x)); err != nil {
+		t.Error(err)
+	}
 	// An endorsement outlives the certificates of who signed it.
 	old := e.Renewed(t, time.Now().AddDate(-3, 0, 0), time.Now().AddDate(-2, 0, 0), at.EKUACI)
 	x = old.Endorsement(launch, 22)
@@ -80,6 +89,7 @@ func TestEndorsementWithClaims(t *testing.T) {
 		"SVN as text":        func(c map[any]any, _ *at.Endorsement) { c["svn"] = "104" },
 		"old time":           func(c map[any]any, _ *at.Endorsement) { c[int64(6)] = time.Now().AddDate(-1, 0, 0).Unix() },
 		"two issuers":        func(_ map[any]any, x *at.Endorsement) { x.Protected["iss"] = x.Issuer },
+		"two feeds":          func(_ map[any]any, x *at.Endorsement) { x.Protected["feed"] = "another" },
 		"JSON":               func(_ map[any]any, x *at.Endorsement) { x.Protected[int64(259)] = "application/json" },
 		"short payload":      func(_ map[any]any, x *at.Endorsement) { x.Payload = launch[:47] },
 		"other measurement":  func(_ map[any]any, x *at.Endorsement) { x.Payload = bytes.Repeat([]byte{1}, 48) },
@@ -89,6 +99,11 @@ func TestEndorsementWithClaims(t *testing.T) {
 		_, err := form(change)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })
 	}
+}
+
+func sha256Of(data []byte) []byte {
+	h := sha256.Sum256(data)
+	return h[:]
 }
 
 func TestEndorsementAttacked(t *testing.T) {
@@ -110,6 +125,7 @@ func TestEndorsementAttacked(t *testing.T) {
 		"EKU with a sign":         func(x *at.Endorsement) { x.Issuer = e.Issuer("+1.3.6.1.4.1.311.76.59.1.2") },
 		"policy subject":          func(x *at.Endorsement) { x.Issuer += "::subject:CN:ContainerPlat" },
 		"fingerprint of the leaf": func(x *at.Endorsement) { x.Issuer = (&at.Endorser{Root: e.Leaf}).Issuer(at.EKUACI) },
+		"a very long did":         func(x *at.Endorsement) { x.Issuer += strings.Repeat("::eku:"+at.EKUACI, 40) },
 		"did of version 1":        func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "x509:0", "x509:1", 1) },
 		"did with sha384":         func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "sha256", "sha384", 1) },
 		"did with padding":        func(x *at.Endorsement) { x.Issuer = strings.Replace(x.Issuer, "::", "=::", 1) },
@@ -122,14 +138,22 @@ func TestEndorsementAttacked(t *testing.T) {
 		"issuer unprotected": func(x *at.Endorsement) {
 			x.Protected, x.Unprotected = map[any]any{"iss": nil}, map[any]any{"iss": x.Issuer}
 		},
-		"signed too early":         func(x *at.Endorsement) { x.Signed = e.Leaf.NotBefore.Add(-time.Second) },
-		"signed too late":          func(x *at.Endorsement) { x.Signed = e.Leaf.NotAfter.Add(time.Second) },
-		"signed tomorrow":          func(x *at.Endorsement) { x.Signed = now.AddDate(0, 0, 1) },
-		"signed before the root":   func(x *at.Endorsement) { x.Signed = e.Root.NotBefore.Add(-time.Second) },
-		"no signing time":          func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": nil} },
-		"signing time is text":     func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": "2026-11-26"} },
-		"critical header":          func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelCritical: []any{"iss"}} },
-		"x5t of another":           func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, make([]byte, 32)}} },
+		"signed too early":       func(x *at.Endorsement) { x.Signed = e.Leaf.NotBefore.Add(-time.Second) },
+		"signed too late":        func(x *at.Endorsement) { x.Signed = e.Leaf.NotAfter.Add(time.Second) },
+		"signed tomorrow":        func(x *at.Endorsement) { x.Signed = now.AddDate(0, 0, 1) },
+		"signed in the year 1":   func(x *at.Endorsement) { x.Signed = time.Time{} }, // crypto/x509's word for now
+		"signed before the root": func(x *at.Endorsement) { x.Signed = e.Root.NotBefore.Add(-time.Second) },
+		"no signing time":        func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": nil} },
+		"signing time is text":   func(x *at.Endorsement) { x.Protected = map[any]any{"signingtime": "2026-11-26"} },
+		"critical header":        func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelCritical: []any{"iss"}} },
+		"x5t of another":         func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, make([]byte, 32)}} },
+		"x5t of another kind": func(x *at.Endorsement) {
+			x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-43, sha256Of(e.Leaf.Raw)}}
+		},
+		"x5t of one": func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16}} },
+		"x5t of three": func(x *at.Endorsement) {
+			x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-16, sha256Of(e.Leaf.Raw), 0}}
+		},
 		"x5t with another hash":    func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5T: []any{-43, make([]byte, 48)}} },
 		"no chain":                 func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5Chain: nil} },
 		"leaf alone":               func(x *at.Endorsement) { x.Protected = map[any]any{cose.HeaderLabelX5Chain: e.Leaf.Raw} },
@@ -154,6 +178,7 @@ func TestEndorsementAttacked(t *testing.T) {
 		"SVN in upper case": payload(`{"X-MS-SEVSNPVM-GUESTSVN": "1", "x-ms-sevsnpvm-launchmeasurement": "` + hexed + `"}`),
 		"payload and more":  payload(`{"x-ms-sevsnpvm-guestsvn": "1", "x-ms-sevsnpvm-launchmeasurement": "` + hexed + `"}{}`),
 		"payload is a list": payload(`["` + hexed + `"]`),
+		"a list of members": payload(`["x-ms-sevsnpvm-guestsvn", "1", "x-ms-sevsnpvm-launchmeasurement", "` + hexed + `"]`),
 		"payload is empty":  payload(``),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,13 +190,15 @@ func TestEndorsementAttacked(t *testing.T) {
 		})
 	}
 	good := e.Endorse(t, launch, 1)
+	large := e.Endorsement(launch, 1)
+	large.Unprotected = map[any]any{"padding": make([]byte, 64<<10)} // which nobody has signed
 	for name, list := range map[string][][]byte{
 		"two":       {good, good},
 		"empty":     {{}},
 		"not CBOR":  {[]byte("endorsement")},
 		"no tag":    {good[1:]},
 		"and more":  {append(bytes.Clone(good), 0)},
-		"too large": {make([]byte, 65<<10)},
+		"too large": {e.Sign(t, large)},
 	} {
 		_, err := endorsed(t, list...)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })
@@ -206,7 +233,10 @@ func TestEndorsersChainAttacked(t *testing.T) {
 		"intermediate expired":  func(_, m, _ *x509.Certificate) { m.NotAfter = now.Add(-time.Hour) },
 		"root expired":          func(r, _, _ *x509.Certificate) { r.NotAfter = now.Add(-time.Hour) },
 		"intermediate is no CA": func(_, m, _ *x509.Certificate) { m.IsCA, m.KeyUsage = false, x509.KeyUsageDigitalSignature },
-		"root allows no path":   func(r, _, _ *x509.Certificate) { r.MaxPathLenZero = true },
+		"large certificate": func(_, m, _ *x509.Certificate) {
+			m.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: make([]byte, 4096)}}
+		},
+		"root allows no path": func(r, _, _ *x509.Certificate) { r.MaxPathLenZero = true },
 	} {
 		err := sign(e.Reissued(t, change), nil)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })

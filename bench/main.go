@@ -10,6 +10,7 @@
 // row is.
 //
 //	make bench
+//	go run ./bench -postgres
 //	go run ./bench -plot results.json > results.svg
 //
 // Environment:
@@ -37,13 +38,19 @@ import (
 
 func main() {
 	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
+	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *plotted != "" {
+	switch {
+	case *plotted != "":
 		err = plotFile(*plotted)
-	} else {
+	case *only:
+		var rows []*result
+		rows, err = postgresRows(ctx)
+		printTable(os.Stdout, rows)
+	default:
 		err = run(ctx)
 	}
 	if err != nil {
@@ -208,7 +215,7 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 		return nil, err
 	}
 	results = append(results, row)
-	for _, more := range []func() ([]*result, error){verifyRows, tdxRows, sgxRows} {
+	for _, more := range []func() ([]*result, error){verifyRows, tdxRows, sgxRows, func() ([]*result, error) { return postgresRows(ctx) }} {
 		rows, err := more()
 		if err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func TestBannedImports(t *testing.T) {
 	t.Parallel()
 	const us = "github.com/passclave/passclave/"
 	for binary, banned := range map[string][]string{
-		"passclave-enclave": {us + "host", us + "policy", us + "client", us + "development", us + "keyrelease/broker", "modernc.org", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},
+		"passclave-enclave": {us + "host", us + "policy", us + "client", us + "development", us + "keyrelease/broker", "modernc.org", "github.com/jackc", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},
 		"passclave-host":    {us + "enclave", us + "client", us + "development", us + "keyrelease", "testing"},
 		"passclave-endorser": {us + "host", us + "client", us + "development", us + "keyrelease/broker", us + "enclave/runtime", us + "enclave/passkey",
 			"modernc.org", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},

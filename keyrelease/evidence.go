@@ -56,13 +56,18 @@ func attestRequest(b *attestation.Bundle, runtimeData []byte, nonce string) (pat
 	return "", "", nil, fmt.Errorf("no attestation service takes evidence of platform %q", b.Platform)
 }
 
-// snpReport is the JSON that stands for a report in POST /attest/SevSnpVm.
+// snpReport is the JSON that stands for a report in POST /attest/SevSnpVm. Where the
+// bundle has no certificates of its own they are the host's, as Genuine takes them: on ACI.
 func snpReport(b *attestation.Bundle) ([]byte, error) {
-	if len(b.Certificates) == 0 {
-		return nil, errors.New("the bundle has no certificates")
+	certificates := b.Certificates
+	if len(certificates) == 0 {
+		var err error
+		if certificates, _, err = attestation.ParseHostAMD(b.HostAMD); err != nil {
+			return nil, fmt.Errorf("the bundle has no certificates: %w", err)
+		}
 	}
 	var chain []byte
-	for _, der := range b.Certificates {
+	for _, der := range certificates {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	report := azure.SNPReport{Report: b.Report, Certificates: chain}

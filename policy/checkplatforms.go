@@ -96,7 +96,9 @@ func (c *checker) products(list []Product) {
 		where := at("products", i)
 		c.that(slices.Contains(knownProducts, p.Name), where+".name", "must be one of %q", knownProducts)
 		c.that(!slices.ContainsFunc(list[:i], func(q Product) bool { return q.Name == p.Name }), where+".name", "stands twice")
-		c.rule(where+".minimum_tcb", p.MinimumTCB.Waived)
+		if c.rule(where+".minimum_tcb", p.MinimumTCB.Waived) {
+			c.that(p.Name == hasFMC || p.MinimumTCB.Want.FMC == 0, where+".minimum_tcb.fmc", "belongs to %s", hasFMC)
+		}
 	}
 }
 

@@ -128,6 +128,7 @@ func vlekScene() *scene {
 
 func fmcScene() *scene {
 	s := newScene()
+	s.p.Products[0].Name, s.c.Product = "Turin", "Turin"
 	s.p.Products[0].MinimumTCB.Want.FMC = 1
 	s.c.ReportedTCB.FMC, s.c.CommittedTCB.FMC, s.c.CurrentTCB.FMC, s.c.LaunchTCB.FMC = 1, 1, 1, 1
 	return s

@@ -84,6 +84,35 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// A service more is a weakening also beside one that stays, and so is a word of its
+// compliance; leaving runtime data out is demanding them.
+func TestDiffOfServices(t *testing.T) {
+	t.Parallel()
+	with := func(list ...AttestationService) *TrustPolicy {
+		p := testPolicy()
+		p.AttestationServices = list
+		return p
+	}
+	one, two := AttestationService{Issuer: "https://one.test"}, AttestationService{Issuer: "https://two.test"}
+	strict, looser := AttestationService{"https://one.test", []string{"a"}}, AttestationService{"https://one.test", []string{"a", "b"}}
+	for name, x := range map[string]struct {
+		a, b   *TrustPolicy
+		weaker bool
+	}{
+		"one more": {with(one), with(one, two), true}, "one less": {with(one, two), with(one), false}, "another": {with(one), with(two), true},
+		"a word more": {with(strict), with(looser), true}, "a word less": {with(looser), with(strict), false}, "any word": {with(strict), with(one), true},
+	} {
+		if got := Diff(x.a, x.b); len(got) != 1 || got[0].Field != FieldServices || got[0].Weaker != x.weaker {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	p := testPolicy()
+	p.RuntimeData = Require(Required)
+	if got := Diff(testPolicy(), p); got != nil {
+		t.Errorf("runtime data demanded by name: %+v", got)
+	}
+}
+
 // Another reason for a waiver shows, and is no weakening.
 func TestDiffOfReasons(t *testing.T) {
 	t.Parallel()
@@ -146,6 +175,8 @@ var platformChanges = []struct {
 	{sgxPolicy, func(p *TrustPolicy) { p.SGX.MinimumConfigSVN-- }, FieldConfigSVN, true, false},
 	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.MinimumSVN++ }, FieldSigner, false, true},
 	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.ProductID++ }, FieldSigner, true, true},
+	{func() *TrustPolicy { return signerScene().p }, func(p *TrustPolicy) { p.Releases[0].Signer.MRSigner = fill(1, 32) }, FieldSigner, true, true},
+	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.Issuer += "5" }, FieldUVM, true, true},
 	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.MinimumSVN++ }, FieldUVM, false, true},
 	{func() *TrustPolicy { return uvmScene().p }, func(p *TrustPolicy) { p.Releases[0].UVM.Feed = "other" }, FieldUVM, true, true},
 	{func() *TrustPolicy { return tokenScene().p }, func(p *TrustPolicy) { p.AttestationServices[0].Compliance = nil }, FieldServices, true, false},

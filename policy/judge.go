@@ -60,7 +60,7 @@ func (j *judgement) hardware() {
 	if c.RevocationChecked {
 		checked = "looked up in stapled lists"
 	}
-	if !j.leave(FieldRevocation, false, nil) {
+	if !j.leave(FieldRevocation, false) {
 		j.add(FieldRevocation, p.Revocation.Waived, c.RevocationChecked, string(Required), checked)
 	}
 	// A platform that is not named is refused already, and has no rules here.
@@ -117,11 +117,11 @@ func (s AttestationService) String() string {
 }
 
 // leave leaves a field to the attestation service where a token stands for the
-// evidence and does not say it. What the policy narrows to a list is not left to
-// anybody: without a word on it, it is refused.
-func (j *judgement) leave(f Field, says bool, narrowed []string) bool {
+// evidence and does not say it. What the policy narrows by choice (chip_ids,
+// intel.fmspcs, …) is not left to anybody: without a word on it, it is refused.
+func (j *judgement) leave(f Field, says bool) bool {
 	t := j.c.Token
-	if t == nil || says || narrowed != nil {
+	if t == nil || says {
 		return false
 	}
 	j.add(f, "left to the attestation service", false, "", "not said by "+orNone(t.Issuer))

@@ -13,7 +13,7 @@ import (
 func (j *judgement) snp(p *SNP) {
 	c := j.c
 	j.products(p)
-	if !j.leave(FieldSigners, c.Signer != "", nil) {
+	if !j.leave(FieldSigners, c.Signer != "") {
 		j.add(FieldSigners, "", slices.Contains(p.signers(), c.Signer), join(p.signers()), orNone(c.Signer))
 	}
 	j.providers(p)
@@ -68,7 +68,7 @@ func (j *judgement) products(p *SNP) {
 	for _, q := range p.Products {
 		names = append(names, q.Name)
 	}
-	if j.leave(FieldProducts, c.Product != "", nil) {
+	if j.leave(FieldProducts, c.Product != "") {
 		// Levels of two product lines cannot be compared: not knowing which, all floors count.
 		waived, ok, floors := "", true, []string(nil)
 		for _, q := range p.Products {
@@ -96,14 +96,14 @@ func (j *judgement) intel(p *Intel) {
 	if i == nil {
 		i = &attestation.Intel{}
 	}
-	if !j.leave(FieldTCBStatus, i.TCBStatus != "", nil) {
+	if !j.leave(FieldTCBStatus, i.TCBStatus != "") {
 		actual := "unknown: no collateral is stapled"
 		if i.TCBStatus != "" {
 			actual = i.TCBStatus + ", of " + i.TCBDate.UTC().Format(time.DateOnly)
 		}
 		j.add(FieldTCBStatus, p.TCBStatus.Waived, slices.Contains(p.TCBStatus.Want, i.TCBStatus), strings.Join(p.TCBStatus.Want, " or "), actual)
 	}
-	if !j.leave(FieldEvaluation, i.EvaluationNumber != 0, nil) {
+	if !j.leave(FieldEvaluation, i.EvaluationNumber != 0) {
 		j.add(FieldEvaluation, "", i.EvaluationNumber >= p.MinimumEvaluationNumber,
 			fmt.Sprint("at least ", p.MinimumEvaluationNumber), fmt.Sprint(i.EvaluationNumber))
 	}
@@ -158,7 +158,7 @@ func (j *judgement) sgx(p *SGX) {
 		{FieldXFRM, p.XFRM, s.XFRM, 0},
 		{FieldMiscSelect, p.MiscSelect, uint64(s.MiscSelect), 0},
 	} {
-		if !j.leave(x.field, said, nil) {
+		if !j.leave(x.field, said) {
 			j.flags(x.field, x.rule, known, x.actual, x.elsewhere)
 		}
 	}

@@ -51,6 +51,8 @@ func variants() map[string]*TrustPolicy {
 	for _, w := range waivers {
 		w.waive(s)
 	}
+	turin := testPolicy() // whose floor has one level more, here zero
+	turin.Products = append(turin.Products, Product{Name: "Turin", MinimumTCB: Require(attestation.TCB{Bootloader: 1, SNP: 4, Microcode: 70})})
 	waivedTDX, waivedSGX := tdxScene(), sgxScene()
 	for _, w := range tdxWaivers {
 		w.waive(waivedTDX)
@@ -60,7 +62,7 @@ func variants() map[string]*TrustPolicy {
 	}
 	return map[string]*TrustPolicy{
 		"strict": testPolicy(), "two releases": twoReleases(), "waived": waived, "tdx": tdxPolicy(), "sgx": sgxPolicy(),
-		"tdx waived": waivedTDX.p, "sgx waived": waivedSGX.p, "all": allPlatforms(),
+		"tdx waived": waivedTDX.p, "sgx waived": waivedSGX.p, "all": allPlatforms(), "turin": turin,
 	}
 }
 
@@ -217,6 +219,26 @@ func TestValues(t *testing.T) {
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test?x"}} }},
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://a@maa.test"}} }},
 		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://maa.test#x"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) { p.AttestationServices = []AttestationService{{Issuer: "https://%zz"}} }},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test/\u200b"}}
+		}},
+		{"attestation_services[0].issuer", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test/" + strings.Repeat("a", 512)}}
+		}},
+		{"attestation_services[0].compliance", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: []string{}}}
+		}},
+		{"attestation_services[0].compliance", func(p *TrustPolicy) {
+			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test", Compliance: many(func(i int) string { return fmt.Sprint(i) })}}
+		}},
+		{"attestation_services", func(p *TrustPolicy) {
+			p.AttestationServices = many(func(i int) AttestationService { return AttestationService{Issuer: fmt.Sprint("https://maa.test/", i)} })
+		}},
+		{"chip_ids", func(p *TrustPolicy) {
+			p.ChipIDs = many(func(i int) Hex { return append(Hex{byte(i), byte(i >> 8), 1}, make(Hex, 61)...) })
+		}},
 		{"attestation_services[1].issuer", func(p *TrustPolicy) {
 			p.AttestationServices = []AttestationService{{Issuer: "https://maa.test"}, {Issuer: "https://maa.test", Compliance: []string{"a"}}}
 		}},
@@ -294,6 +316,37 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// many is a list of one element too many.
+func many[T any](element func(int) T) (list []T) {
+	for i := range maxItems + 1 {
+		list = append(list, element(i))
+	}
+	return list
+}
+
+// What no file can hold: a policy made in code.
+func TestValuesMadeInCode(t *testing.T) {
+	t.Parallel()
+	for i, x := range []struct {
+		member string
+		wrong  func(*TrustPolicy)
+	}{
+		{"expires", func(p *TrustPolicy) { p.Expires.Want = p.Expires.Want.In(time.FixedZone("", 3600)) }},
+		{"releases", func(p *TrustPolicy) {
+			r := p.Releases[0]
+			p.Releases = many(func(i int) Release { r.Name = fmt.Sprint(i); return r })
+		}},
+		{"releases[0].measurement", func(p *TrustPolicy) { p.Releases[0].Measurement = Rule[Hex]{} }},
+		{"releases[0]", func(p *TrustPolicy) { p.Releases[0].Measurement, p.Releases[0].UVM = Waive[Hex]("test"), testUVM() }},
+	} {
+		p := testPolicy()
+		x.wrong(p)
+		if problem := p.check(); problem == nil || problem.Member != x.member {
+			t.Errorf("case %d, %s: %v", i, x.member, problem)
+		}
+	}
+}
+
 func TestTexts(t *testing.T) {
 	t.Parallel()
 	whole := string(testPolicy().Encode())
@@ -316,6 +369,14 @@ func TestTexts(t *testing.T) {
 	p := testPolicy()
 	p.ChipIDs = nil
 	refusedAs(t, strings.Replace(string(p.Encode()), `"smt"`, `"chip_ids": [], "smt"`, 1), "chip_ids", ReasonValue)
+	// No other product line has that level: a floor for it would refuse everything.
+	const fmc = "products[0].minimum_tcb.fmc"
+	refusedAs(t, strings.Replace(whole, `"bootloader": 4`, `"fmc": 0, "bootloader": 4`, 1), fmc, ReasonUnknown)
+	milan := testPolicy()
+	milan.Products[0].MinimumTCB.Want.FMC = 1
+	if problem := milan.check(); problem == nil || problem.Member != fmc {
+		t.Errorf("an FMC of Milan: %v", problem)
+	}
 	// An empty reason would demand firmware of level zero: nothing, and by no name.
 	tcb := testPolicy()
 	tcb.Products[0].MinimumTCB = Waive[attestation.TCB]("test")

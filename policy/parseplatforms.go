@@ -53,17 +53,24 @@ func readSNP(m map[string]node) *SNP {
 
 func readProduct(n node) Product {
 	m := n.members([]string{"name", "minimum_tcb"}, nil)
-	return Product{Name: m["name"].text(), MinimumTCB: rule(m["minimum_tcb"], readTCB)}
+	name := m["name"].text()
+	return Product{Name: name, MinimumTCB: rule(m["minimum_tcb"], func(n node) attestation.TCB { return readTCB(n, name == hasFMC) })}
 }
 
-func readTCB(n node) attestation.TCB {
-	m := n.members([]string{"bootloader", "tee", "snp", "microcode"}, []string{"fmc"})
-	level := func(name string) uint8 { return uint8(m[name].number(8)) }
-	var fmc uint8
-	if n, ok := m["fmc"]; ok {
-		fmc = uint8(n.number(8))
+// readTCB demands the FMC's level where the product has one: left out, it would read as
+// a floor of zero.
+func readTCB(n node, fmc bool) (t attestation.TCB) {
+	levels := []string{"bootloader", "tee", "snp", "microcode"}
+	if fmc {
+		levels = append(levels, "fmc")
 	}
-	return attestation.TCB{FMC: fmc, Bootloader: level("bootloader"), TEE: level("tee"), SNP: level("snp"), Microcode: level("microcode")}
+	m := n.members(levels, nil)
+	level := func(name string) uint8 { return uint8(m[name].number(8)) }
+	t = attestation.TCB{Bootloader: level("bootloader"), TEE: level("tee"), SNP: level("snp"), Microcode: level("microcode")}
+	if fmc {
+		t.FMC = level("fmc")
+	}
+	return t
 }
 
 func readIntel(n node) *Intel {

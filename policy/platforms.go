@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 
 	"github.com/passclave/passclave/attestation"
@@ -32,6 +33,26 @@ type SNP struct {
 type Product struct {
 	Name       string                `json:"name"`        // "Milan", "Genoa", "Turin"
 	MinimumTCB Rule[attestation.TCB] `json:"minimum_tcb"` // none of a report's four TCBs may lie under it
+}
+
+// hasFMC is the one product line whose TCB has a level of the FMC.
+const hasFMC = "Turin"
+
+// MarshalJSON implements [json.Marshaler]: the file has a Turin's "fmc" also where it is
+// zero.
+func (p Product) MarshalJSON() ([]byte, error) {
+	type plain Product
+	if t := p.MinimumTCB; p.Name == hasFMC && t.Waived == "" {
+		type tcb struct {
+			FMC uint8 `json:"fmc"`
+			attestation.TCB
+		}
+		return json.Marshal(struct {
+			plain
+			MinimumTCB tcb `json:"minimum_tcb"`
+		}{plain(p), tcb{t.Want.FMC, t.Want}})
+	}
+	return json.Marshal(plain(p))
 }
 
 // Intel is what a policy demands of a machine with TDX or SGX, by Intel's stapled

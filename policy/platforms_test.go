@@ -56,6 +56,7 @@ var platformAttacks = []struct {
 	{"unknown advisories", tdxScene, func(s *scene) {
 		s.c.Intel.TCBStatus, s.c.Intel.Advisories, s.p.Intel.TCBStatus = "", nil, Waive[[]string]("test")
 	}, []Field{FieldAdvisories}},
+	{"unlisted advisory before a listed one", tdxScene, func(s *scene) { s.c.Intel.Advisories = []string{"INTEL-SA-0", "INTEL-SA-1"} }, []Field{FieldAdvisories}},
 	{"old firmware", tdxScene, func(s *scene) { s.c.Intel.TCBStatus = "OutOfDate" }, []Field{FieldTCBStatus}},
 	{"status by case", tdxScene, func(s *scene) { s.c.Intel.TCBStatus = "uptodate" }, []Field{FieldTCBStatus}},
 	{"revoked", tdxScene, func(s *scene) { s.c.Intel.TCBStatus = "Revoked" }, []Field{FieldTCBStatus}},

@@ -1,10 +1,12 @@
 package aci
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
+
+	"github.com/go-jose/go-jose/v4/json" // as Rego, which tells names apart by case
 )
 
 // container is what of a container's rules can be dangerous, whatever it runs.
@@ -47,8 +49,12 @@ func judgeContainers(value string) []Danger {
 		for _, p := range c.ExecProcesses {
 			add("lets the host run %s in it", short(fmt.Sprint(p.Command)))
 		}
-		if bad := freeEnvironment(c.EnvRules); len(bad) > 0 {
+		bad, unread := freeEnvironment(c.EnvRules)
+		if len(bad) > 0 {
 			add("lets the host set %v, which changes what its programs do or trust", bad)
+		}
+		if unread {
+			add("has an environment rule that is long or counts repetitions: nobody can tell what the host may set")
 		}
 	}
 	return out
@@ -60,11 +66,19 @@ var probes = []string{
 	"LD_PRELOAD", "LD_LIBRARY_PATH", "GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "AZURE_AUTHORITY_HOST", "PATH",
 }
 
+// maxPattern bounds the patterns that are tried, in bytes.
+const maxPattern = 512
+
 // freeEnvironment returns those of the probes that rules let the host set to what it
-// likes. The framework's patterns match the whole of NAME=value.
-func freeEnvironment(rules []envRule) (out []string) {
+// likes, and whether there are rules that it did not try: a few bytes that count
+// repetitions take a second. The framework's patterns match the whole of NAME=value.
+func freeEnvironment(rules []envRule) (out []string, unread bool) {
 	for _, r := range rules {
 		if r.Strategy != "re2" {
+			continue
+		}
+		if len(r.Pattern) > maxPattern || counts(r.Pattern) {
+			unread = true
 			continue
 		}
 		pattern, err := regexp.Compile("^(?:" + r.Pattern + ")$")
@@ -77,7 +91,17 @@ func freeEnvironment(rules []envRule) (out []string) {
 			}
 		}
 	}
-	return out
+	return out, unread
+}
+
+// counts reports whether a pattern has repetitions such as a{100}, which nest.
+func counts(pattern string) bool {
+	tree, err := syntax.Parse(pattern, syntax.Perl)
+	return err == nil && repeats(tree)
+}
+
+func repeats(r *syntax.Regexp) bool {
+	return r.Op == syntax.OpRepeat || slices.ContainsFunc(r.Sub, repeats)
 }
 
 func judgeFragments(value string) []Danger {
@@ -91,7 +115,7 @@ func judgeFragments(value string) []Danger {
 	}
 	var out []Danger
 	for _, f := range list {
-		if f.Feed == InfraFragment {
+		if f.Feed == InfraFragment && f.Issuer == InfraIssuer {
 			continue
 		}
 		out = append(out, Danger{"fragments", fmt.Sprintf("%s may add %v to the policy under the feed %s", short(f.Issuer), f.Includes, short(f.Feed))})

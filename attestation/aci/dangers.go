@@ -1,11 +1,12 @@
 package aci
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/go-jose/go-jose/v4/json" // encoding/json with exact member names, and no duplicates
 )
 
 // Danger is something that a CCE policy allows the host to do to the group, or text
@@ -59,8 +60,12 @@ var allowable = []string{
 	"allow_properties_access", "allow_environment_variable_dropping", "allow_capability_dropping", "allow_capabilities_dropping",
 }
 
-// InfraFragment is the feed of the one fragment that every group of ACI needs.
-const InfraFragment = "mcr.microsoft.com/aci/aci-cc-infra-fragment"
+// The one fragment that every group of ACI needs: its feed, and Microsoft, who signs it.
+// A feed is a name that anybody may use: who signs decides.
+const (
+	InfraFragment = "mcr.microsoft.com/aci/aci-cc-infra-fragment"
+	InfraIssuer   = "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.3"
+)
 
 // Dangers names what is dangerous in a CCE policy, in the policy's order; nil for one
 // that leaves every decision to the framework and allows nothing that a debugger would
@@ -81,10 +86,14 @@ func Dangers(policy []byte) []Danger {
 		if s.name == "api_version" || s.name == "api_svn" {
 			api = s.value
 		}
-		if s.name != "" && seen[s.name] {
+		name := s.name
+		if modern, ok := oldNames[name]; ok {
+			name = modern
+		}
+		if name != "" && seen[name] {
 			out = append(out, Danger{s.name, "it stands there twice, and either may count"})
 		}
-		seen[s.name] = true
+		seen[name] = true
 		out = append(out, judge(s, i == 0)...)
 	}
 	out = append(out, unasked(api, seen)...)
@@ -93,6 +102,9 @@ func Dangers(policy []byte) []Danger {
 	}
 	return out
 }
+
+// oldNames are names of a rule's that the UVM reads as another's.
+var oldNames = map[string]string{"api_svn": "api_version", "framework_svn": "framework_version"}
 
 // maxDangers bounds what a hostile text makes of itself on a screen.
 const maxDangers = 50
@@ -168,7 +180,9 @@ var version = regexp.MustCompile(`^"[0-9]+\.[0-9]+\.[0-9]+"$`)
 
 // always reports whether a rule is an object that allows without asking.
 func always(value string) bool {
-	var v struct{ Allowed bool }
+	var v struct {
+		Allowed bool `json:"allowed"`
+	}
 	return json.Unmarshal([]byte(value), &v) == nil && v.Allowed
 }
 

@@ -122,6 +122,19 @@ func NewAMD(t testing.TB, line string, vlek bool) *AMD {
 	return a
 }
 
+// Rekeyed is a with other keys of its authorities: of another AMD of the same names.
+func (a *AMD) Rekeyed(t testing.TB) *AMD {
+	t.Helper()
+	for i := range a.keys {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.keys[i] = key
+	}
+	return a
+}
+
 // Extend puts an extension into the VCEK or VLEK, or another value into the one that
 // stands there; nil takes it away. arc is what follows 1.3.6.1.4.1.3704.1.
 func (a *AMD) Extend(value []byte, arc ...int) {

@@ -141,6 +141,14 @@ func TestRedirects(t *testing.T) {
 	if !errors.Is(err, ErrRedirect) || n != 1+maxRedirects {
 		t.Errorf("in a circle: %v after %d requests", err, n)
 	}
+	// Nor to the same host without TLS.
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+r.Host+"/", http.StatusFound)
+	}))
+	defer secure.Close()
+	if _, _, err := newFetcher(secure.Client(), time.Now).get(t.Context(), "test", secure.URL, nil); !errors.Is(err, ErrRedirect) {
+		t.Errorf("out of TLS: %v", err)
+	}
 }
 
 func TestRequestID(t *testing.T) {

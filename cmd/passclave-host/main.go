@@ -23,6 +23,8 @@ import (
 	"github.com/passclave/passclave/host/api"
 	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/host/link"
+	"github.com/passclave/passclave/host/store"
+	"github.com/passclave/passclave/host/store/postgres"
 	"github.com/passclave/passclave/host/store/sqlite"
 )
 
@@ -49,7 +51,7 @@ func main() {
 
 // settings are the command line.
 type settings struct {
-	state, enclave, listen, metrics string
+	store, enclave, listen, metrics string
 	endorsers                       string
 	tlsCert, tlsKey                 string
 	options                         api.Options
@@ -59,7 +61,7 @@ func parse(args []string) (*settings, error) {
 	var s settings
 	account, address, evidence := api.DefaultRates()
 	f := flag.NewFlagSet("passclave-host", flag.ContinueOnError)
-	f.StringVar(&s.state, "state", "", "folder of the database; made where it is not there")
+	f.StringVar(&s.store, "store", "", "folder of an SQLite database, made where it is not there, or postgres://USER@HOST:PORT/DATABASE")
 	f.StringVar(&s.enclave, "enclave", "", "where the enclave listens: unix:PATH or tcp:ADDRESS")
 	f.StringVar(&s.endorsers, "endorsers", "", "file that names endorsers and their views, for an endorsed ledger; it is read again when it changes")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8443", "address of the HTTP API")
@@ -80,8 +82,10 @@ func parse(args []string) (*settings, error) {
 	switch {
 	case f.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case s.state == "" || s.enclave == "":
-		return nil, errors.New("-state and -enclave are required")
+	case s.store == "" || s.enclave == "":
+		return nil, errors.New("-store and -enclave are required")
+	case strings.Contains(s.store, "://") && !postgres.IsURL(s.store):
+		return nil, errors.New("-store is neither a folder nor postgres://…") // which may hold a password
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return nil, errors.New("-tls-cert and -tls-key go together")
 	}
@@ -105,6 +109,14 @@ func dialer(address string) (func(context.Context) (net.Conn, error), error) {
 	return func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, where) }, nil
 }
 
+// open opens a store: a folder's or a database's.
+func open(ctx context.Context, name string) (store.Store, error) {
+	if postgres.IsURL(name) {
+		return postgres.Open(ctx, name)
+	}
+	return sqlite.Open(name)
+}
+
 func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (err error) {
 	s, err := parse(args)
 	if err != nil {
@@ -122,7 +134,7 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 		}
 		config = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
-	database, err := sqlite.Open(s.state)
+	database, err := open(ctx, s.store)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/passclave/passclave/development/postgres/postgrestest"
 	"github.com/passclave/passclave/host/link/linktest"
 	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
@@ -18,35 +20,71 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
 func TestRun(t *testing.T) {
 	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "host")
+	if err := serves(t, folder); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("a second host on the same folder: %v, want %v", err, store.ErrInUse)
+	}
+}
+
+func TestRunOnPostgres(t *testing.T) {
+	t.Parallel()
+	if err := serves(t, postgrestest.Database(t)); err != nil {
+		t.Errorf("a second host on the same database: %v", err)
+	}
+}
+
+// serves runs a host until it was seen to serve, and says how a second one on its store
+// ends, which is told to end as soon as it serves.
+func serves(t *testing.T, where string) (second error) {
+	t.Helper()
 	enclave := linktest.Start(t, func(_ *linktest.Conn, f wire.Frame) *wire.Result {
 		return linktest.Value(wire.Reply{Response: []byte("sealed")})
 	})
-	state := filepath.Join(t.TempDir(), "host")
-	args := []string{"-state", state, "-enclave", enclave.Address(), "-listen", "127.0.0.1:0", "-metrics", "127.0.0.1:0"}
-	ctx, cancel := context.WithCancel(t.Context())
-	out, in := io.Pipe()
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, args, in, quiet) }()
-
-	line, err := bufio.NewReader(out).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if err != nil || !ok {
-		t.Fatalf("%q, %v", line, err)
+	args := []string{"-store", where, "-enclave", enclave.Address(), "-listen", "127.0.0.1:0", "-metrics", "127.0.0.1:0"}
+	start := func() (url string, end func() error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		out, in := io.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			err := run(ctx, args, in, quiet)
+			in.CloseWithError(io.EOF)
+			ended <- err
+		}()
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		url, _ = strings.CutPrefix(strings.TrimSpace(line), "ready ")
+		return url, func() error { cancel(); return <-ended }
 	}
+	url, end := start()
 	answer, err := http.Get(url + "/healthz")
 	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("%v, %v", answer, err)
+		t.Fatalf("%q: %v, %v", url, answer, err)
 	}
 	answer.Body.Close()
-
-	if err := run(t.Context(), args, io.Discard, quiet); !errors.Is(err, store.ErrInUse) {
-		t.Errorf("a second host on the same folder: %v, want %v", err, store.ErrInUse)
-	}
-	cancel()
-	if err := <-ended; err != nil {
+	_, endSecond := start()
+	second = endSecond()
+	if err := end(); err != nil {
 		t.Fatal(err)
+	}
+	return second
+}
+
+// What is wrong with a database is said, and its password is not.
+func TestDatabaseRefused(t *testing.T) {
+	t.Parallel()
+	const password = "hunter2hunter2"
+	for _, where := range []string{
+		"mysql://u:" + password + "@127.0.0.1/x", "Postgres://u:" + password + "@127.0.0.1/x",
+		"postgres://u:" + password + "@127.0.0.1:1/x", "postgres://u:" + password + "@127.0.0.1:port/x",
+	} {
+		var log strings.Builder
+		err := run(t.Context(), []string{"-store", where, "-enclave", "unix:/x"}, io.Discard, slog.New(slog.NewTextHandler(&log, nil)))
+		if err == nil || strings.Contains(err.Error(), password) || strings.Contains(log.String(), password) {
+			t.Errorf("%s: %v, %s", where, err, &log)
+		}
 	}
 }
 
@@ -54,9 +92,9 @@ func TestBadArguments(t *testing.T) {
 	t.Parallel()
 	state := filepath.Join(t.TempDir(), "host")
 	for _, args := range [][]string{
-		{}, {"-state", state}, {"-enclave", "unix:/x"}, {"-state", state, "-enclave", "/x"}, {"-state", state, "-enclave", "udp:x"},
-		{"-state", state, "-enclave", "unix:"}, {"-state", state, "-enclave", "unix:/x", "more"}, {"-state", state, "-enclave", "unix:/x", "-tls-cert", "x"},
-		{"-state", state, "-enclave", "unix:/x", "-trusted-proxy", "10.0.0.1"},
+		{}, {"-store", state}, {"-enclave", "unix:/x"}, {"-store", state, "-enclave", "/x"}, {"-store", state, "-enclave", "udp:x"},
+		{"-store", state, "-enclave", "unix:"}, {"-store", state, "-enclave", "unix:/x", "more"}, {"-store", state, "-enclave", "unix:/x", "-tls-cert", "x"},
+		{"-store", state, "-enclave", "unix:/x", "-trusted-proxy", "10.0.0.1"},
 	} {
 		if err := run(t.Context(), args, io.Discard, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q was accepted", args)

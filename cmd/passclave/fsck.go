@@ -15,6 +15,7 @@ import (
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/host/fsck"
 	"github.com/passclave/passclave/host/store"
+	"github.com/passclave/passclave/host/store/postgres"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
@@ -38,7 +39,7 @@ type finding struct {
 }
 
 func (a *app) fsckCommand() *cobra.Command {
-	var state, policyFile string
+	var state, database, policyFile string
 	c := &cobra.Command{
 		Use:   "fsck",
 		Short: "Check a service's database, with public keys alone",
@@ -50,13 +51,17 @@ and accepted by the trust policy. Exit code 7: something is wrong; every finding
 
 What it cannot see: whether the newest entry is the newest there ever was. The enclave's memory
 and people's devices know that.`,
-		Example: `  passclave fsck --state ./state`,
-		Args:    args(),
+		Example: `  passclave fsck --state ./state
+  passclave fsck --store postgres://reader@db.internal/passclave --policy policy.json`,
+		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if policyFile == "" {
 				policyFile = filepath.Join(state, stack.PolicyFileName)
 			}
-			out, err := a.fsck(c, filepath.Join(state, string(stack.Host)), policyFile)
+			if database == "" {
+				database = filepath.Join(state, string(stack.Host))
+			}
+			out, err := a.fsck(c, database, policyFile)
 			if err != nil {
 				return err
 			}
@@ -71,15 +76,21 @@ and people's devices know that.`,
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
+	c.Flags().StringVar(&database, "store", "", "the host's database: its `folder` or postgres://… (default: that in the state folder)")
 	policyFlag(c, &policyFile, "trust policy `file` (default: policy.json in the state folder)")
 	return c
 }
 
-func (a *app) fsck(c *cobra.Command, folder, policyFile string) (*checked, error) {
-	open := func() (store.Inspector, error) { return sqlite.Inspect(folder) }
+func (a *app) fsck(c *cobra.Command, database, policyFile string) (*checked, error) {
+	open := func() (store.Inspector, error) {
+		if postgres.IsURL(database) {
+			return postgres.Inspect(c.Context(), database)
+		}
+		return sqlite.Inspect(database)
+	}
 	i, err := open()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no database in %s: %w", folder, err)
+	if errors.Is(err, fs.ErrNotExist) && !postgres.IsURL(database) { // a URL may hold a password
+		return nil, fmt.Errorf("there is no database in %s: %w", database, err)
 	}
 	if err != nil {
 		return nil, err

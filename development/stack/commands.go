@@ -59,7 +59,7 @@ func (s *Stack) command(part Part) command {
 		if dials == "" {
 			dials = enclaveSocket
 		}
-		c.args = []string{"-state", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
+		c.args = []string{"-store", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
 		if s.facts.endorsed() {
 			c.args = append(c.args, "-endorsers", endorsersFile)
 		}

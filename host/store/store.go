@@ -75,8 +75,17 @@ var (
 	// ErrInUse means that another process has the store open.
 	ErrInUse = errors.New("store: in use by another process")
 	// ErrBroken means that the disk failed in a way after which nothing that is
-	// written can be relied on. Reads go on; only a restart ends it.
-	ErrBroken = errors.New("store: the disk failed; writes are refused until the host is started again")
+	// written can be relied on, or that what it holds is damaged. Reads go on where
+	// they can. An embedded store then refuses writes until the host is started again;
+	// a database server decides for itself what it still takes.
+	ErrBroken = errors.New("store: the disk failed, or what it holds is damaged: check the disk, then start the host again")
+	// ErrReadOnly means that the database takes no writes: it is a replica, perhaps
+	// since a failover. Nothing was changed.
+	ErrReadOnly = errors.New("store: the database takes no writes: it is a replica, or was set so")
+	// ErrConnections means that the database gives no more connections. Nothing was changed.
+	ErrConnections = errors.New("store: the database has no connection left")
+	// ErrRestarting means that the database stops or starts.
+	ErrRestarting = errors.New("store: the database stops or starts")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store: closed")
 )

@@ -225,6 +225,12 @@ func otherStream(t *testing.T, f *fixture) {
 	other := f.account.Fork("y")
 	other.Stream[0] ^= 1
 	f.refused(t, wire.CodeEntry, other.Change(0))
+	// A whole entry of one account's stream, begun once more under another account.
+	twice := NewAccount(f.keys, "twice")
+	twice.Stream = f.account.Stream
+	if _, err := f.Commit(f.ctx, twice.Change(0)); wire.CodeOf(err) != wire.CodeEntry {
+		t.Fatalf("one stream of two accounts: %v, want %s", err, wire.CodeEntry)
+	}
 }
 
 func otherLedger(t *testing.T, f *fixture) {

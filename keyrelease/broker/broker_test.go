@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/passclave/passclave/attestation"
+	at "github.com/passclave/passclave/attestation/attestationtest"
 	"github.com/passclave/passclave/keyrelease"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keywrap"
@@ -83,6 +85,24 @@ func TestRelease(t *testing.T) {
 		if leaks(h.log.Bytes(), h.stored(t, v)) {
 			t.Error("the broker's log holds a key")
 		}
+	}
+}
+
+// On ACI the certificates come in the host's own form, with the TCB they are for, and
+// the bundle has no others.
+func TestCertificatesOfTheHost(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.create(t, h.strict())
+	c := h.client(good)
+	c.Evidence = func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
+		b := good.evidence(runtimeData)
+		b.HostAMD = at.HostAMD(t, b.Certificates, binary.LittleEndian.Uint64(b.Report[0x180:]))
+		b.Certificates = nil
+		return b, nil
+	}
+	if _, err := c.Release(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	claimType          = "x-ms-attestation-type"
 	claimDebuggable    = "x-ms-sevsnpvm-is-debuggable"
 	claimMigration     = "x-ms-sevsnpvm-migration-allowed"
+	claimVLEK          = "x-passclave-vlek" // a cloud's key has signed the report, which any of its machines may have
 	claimTDXDebuggable = "tdx_td_attributes_debug"
 	claimTDXMigration  = "x-passclave-tdx-migration-allowed"
 	claimSGXDebuggable = "x-ms-sgx-is-debuggable"
@@ -30,7 +31,7 @@ const (
 // neverOpen are the claims, by platform, that a policy has to name before it releases
 // where they are true.
 var neverOpen = map[string][]string{
-	typeSNP: {claimDebuggable, claimMigration, claimSimulated},
+	typeSNP: {claimDebuggable, claimMigration, claimVLEK, claimSimulated},
 	typeTDX: {claimTDXDebuggable, claimTDXMigration, claimSimulated},
 	typeSGX: {claimSGXDebuggable, claimSimulated},
 }
@@ -73,6 +74,7 @@ type snpClaims struct {
 	TEESVN        uint8  `json:"x-ms-sevsnpvm-tee-svn"`
 	FirmwareSVN   uint8  `json:"x-ms-sevsnpvm-snpfw-svn"`
 	MicrocodeSVN  uint8  `json:"x-ms-sevsnpvm-microcode-svn"`
+	VLEK          bool   `json:"x-passclave-vlek"`
 }
 
 // tdxClaims are TDX's (Azure Attestation EAT profile for TDX). Numbers of the quote are
@@ -137,6 +139,7 @@ func snpClaimsOf(c *attestation.Claims) *snpClaims {
 		TEESVN:        least.TEE,
 		FirmwareSVN:   least.SNP,
 		MicrocodeSVN:  least.Microcode,
+		VLEK:          c.Signer == attestation.SignerVLEK,
 	}
 }
 

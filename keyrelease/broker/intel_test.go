@@ -100,7 +100,8 @@ func TestTokenClaimsOfIntel(t *testing.T) {
 }
 
 // Debug, migration and simulation are not open on Intel's platforms either, whatever
-// the policy leaves out; naming another platform's claim opens nothing.
+// the policy leaves out; naming another platform's claim opens nothing. Nor is SEV-SNP's
+// key that the machines of a cloud share.
 func TestPolicyDefaultsOfIntel(t *testing.T) {
 	t.Parallel()
 	tdx, sgx := intelClaims(attestation.PlatformTDX), intelClaims(attestation.PlatformSGX)
@@ -111,11 +112,16 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 	}
 	debug := func(c *attestation.Claims) { c.Debug = true }
 	migration := func(c *attestation.Claims) { c.Migration = true }
+	snp := &attestation.Claims{Platform: attestation.PlatformSEVSNP, Simulated: true, Signer: attestation.SignerVCEK}
+	vlek := with(snp, func(c *attestation.Claims) { c.Signer = attestation.SignerVLEK })
 	for name, c := range map[string]struct {
 		claims *attestation.Claims
 		named  map[string]any
 		ok     bool
 	}{
+		"SNP, VCEK":                 {snp, map[string]any{claimSimulated: true}, true},
+		"SNP, VLEK not named":       {vlek, map[string]any{claimSimulated: true}, false},
+		"SNP, VLEK named":           {vlek, map[string]any{claimSimulated: true, claimVLEK: true}, true},
 		"TDX":                       {tdx, map[string]any{claimSimulated: true}, true},
 		"TDX, simulation not named": {tdx, map[string]any{claimType: typeTDX}, false},
 		"TDX, debug not named":      {with(tdx, debug), map[string]any{claimSimulated: true}, false},

@@ -149,7 +149,7 @@ func (b *Broker) version(r *request, name, id string) (keystore.Version, error) 
 // decide asks the version's policy. Beyond Azure's grammar, some claims are never
 // left open ([neverOpen]): unless the clause that released demands their value by name, a guest
 // must not be debuggable, no migration agent may take it, and its evidence must not
-// be simulated.
+// be simulated, nor signed by a key that a cloud's machines share.
 func (b *Broker) decide(r *request, v keystore.Version, t *token) error {
 	policy, err := releasepolicy.Parse(v.Policy)
 	if err != nil {

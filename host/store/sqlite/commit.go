@@ -5,9 +5,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"math"
 
-	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -21,58 +20,19 @@ func (s *Store) Append(ctx context.Context, a wire.Append) (wire.Appended, error
 
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, c *wire.Commit) (wire.Appended, error) {
-	p, err := parse(c)
+	read, err := store.Parse(c) // outside the writer's goroutine
 	if err != nil {
 		return wire.Appended{}, err
 	}
-	if err := s.writer.do(ctx, p.size, p.apply); err != nil {
+	p := parsed{read}
+	if err := s.writer.do(ctx, p.Size, p.apply); err != nil {
 		return wire.Appended{}, err
 	}
-	return wire.Appended{Newest: p.place}, nil
+	return wire.Appended{Newest: p.Place}, nil
 }
 
-// parsed is a commit with what its entry and records say of themselves.
-type parsed struct {
-	*wire.Commit
-	entry   *ledger.Entry
-	place   wire.Head
-	handles []wire.Handle // of Records
-	size    int
-}
-
-// parse reads what the database's keys are made of, outside the writer's
-// goroutine. Signatures are the enclave's matter.
-func parse(c *wire.Commit) (*parsed, error) {
-	a := &c.Append
-	e, err := ledger.ParseEntry(a.Entry)
-	if err != nil {
-		return nil, err
-	}
-	if e.Stream != a.Stream || e.Sequence != a.Expected.Sequence+1 || e.Previous != a.Expected.Hash {
-		return nil, wire.Errorf(wire.CodeEntry, "the entry does not follow the expected head")
-	}
-	if max(e.Sequence, e.Generation, e.Epoch) > math.MaxInt64 {
-		return nil, wire.Errorf(wire.CodeEntry, "number out of the database's range")
-	}
-	p := &parsed{Commit: c, entry: e, place: ledger.HeadOf(e, a.Entry), size: len(a.Entry) + len(c.Head) + len(c.Manifest)}
-	for _, b := range c.Records {
-		r, err := wire.ParseRecord(b)
-		if err != nil {
-			return nil, err
-		}
-		p.handles = append(p.handles, r.Handle)
-		p.size += len(b)
-	}
-	for _, b := range c.Blobs {
-		p.size += len(b)
-	}
-	for _, w := range c.Wraps {
-		if max(w.Generation, w.Epoch) > math.MaxInt64 {
-			return nil, wire.Errorf(wire.CodeArgument, "wrap out of the database's range")
-		}
-	}
-	return p, nil
-}
+// parsed is a commit that is to be applied.
+type parsed struct{ *store.Parsed }
 
 // standing is where an account's stream stands in the database.
 type standing struct {
@@ -96,18 +56,18 @@ func head(sequence, hash driver.Value) wire.Head {
 }
 
 // apply decides on the commit and carries it out.
-func (p *parsed) apply(w *writer) error {
+func (p parsed) apply(w *writer) error {
 	account := p.Append.Account[:]
 	at, err := w.standing(account)
 	if err != nil {
 		return err
 	}
-	if p.place.Sequence <= at.newest.Sequence {
-		stands, err := w.conn.bytes("SELECT hash FROM entries WHERE account = ?1 AND seq = ?2", account, int64(p.place.Sequence))
+	if p.Place.Sequence <= at.newest.Sequence {
+		stands, err := w.conn.bytes("SELECT hash FROM entries WHERE account = ?1 AND seq = ?2", account, int64(p.Place.Sequence))
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(stands, p.place.Hash[:]) {
+		if bytes.Equal(stands, p.Place.Hash[:]) {
 			return nil // this very entry, and all that came with it
 		}
 	}
@@ -117,7 +77,7 @@ func (p *parsed) apply(w *writer) error {
 	if at.newest.Sequence > 0 && !bytes.Equal(at.stream, p.Append.Stream[:]) {
 		return wire.Errorf(wire.CodeEntry, "entry of another stream")
 	}
-	if err := w.ofLedger(p.entry.Ledger); err != nil {
+	if err := w.ofLedger(p.Entry.Ledger); err != nil {
 		return err
 	}
 	if err := p.putAccount(w.conn, at.newest.Sequence == 0); err != nil {
@@ -145,12 +105,12 @@ func (w *writer) ofLedger(id []byte) error {
 }
 
 // putAccount writes the entry and the account's own row.
-func (p *parsed) putAccount(c *conn, first bool) error {
-	account, seq, hash := p.Append.Account[:], int64(p.place.Sequence), p.place.Hash[:]
+func (p parsed) putAccount(c *conn, first bool) error {
+	account, seq, hash := p.Append.Account[:], int64(p.Place.Sequence), p.Place.Hash[:]
 	if err := c.exec("INSERT INTO entries VALUES (?1, ?2, ?3, ?4)", account, seq, hash, p.Append.Entry); err != nil {
 		return err
 	}
-	generation, epoch := int64(p.entry.Generation), int64(p.entry.Epoch)
+	generation, epoch := int64(p.Entry.Generation), int64(p.Entry.Epoch)
 	if first {
 		return c.exec("INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
 			account, p.Append.Stream[:], seq, hash, generation, epoch, p.Append.Entry, p.Head, p.Manifest)
@@ -172,8 +132,8 @@ func (p *parsed) putAccount(c *conn, first bool) error {
 
 // putRest writes what goes with the entry; what is dropped goes first, so that a
 // commit may replace.
-func (p *parsed) putRest(c *conn) error {
-	account, seq := p.Append.Account[:], int64(p.place.Sequence)
+func (p parsed) putRest(c *conn) error {
+	account, seq := p.Append.Account[:], int64(p.Place.Sequence)
 	var err error // the first: nothing is done after it
 	do := func(sql string, args ...driver.Value) {
 		if err == nil {
@@ -183,7 +143,7 @@ func (p *parsed) putRest(c *conn) error {
 	for _, h := range p.Deleted {
 		do("DELETE FROM records WHERE account = ?1 AND handle = ?2", h[:])
 	}
-	for i, h := range p.handles {
+	for i, h := range p.Handles {
 		do(`INSERT INTO records VALUES (?1, ?2, ?3, ?4)
 			ON CONFLICT (account, handle) DO UPDATE SET changed_seq = ?3, body = ?4`, h[:], seq, p.Records[i])
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -36,11 +37,11 @@ func (s *Store) Seed(ctx context.Context, commits iter.Seq[*wire.Commit]) error 
 				if commit, more = next(); !more {
 					return nil
 				}
-				p, err := parse(commit)
+				p, err := store.Parse(commit)
 				if err != nil {
 					return err
 				}
-				if err := p.apply(w); err != nil {
+				if err := (parsed{p}).apply(w); err != nil {
 					return err
 				}
 			}

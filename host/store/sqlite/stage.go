@@ -4,19 +4,20 @@ import (
 	"bytes"
 	"context"
 
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
 )
 
 // Stage implements [store.Store].
 func (s *Store) Stage(ctx context.Context, c *wire.Commit) error {
-	p, err := parse(c)
+	p, err := store.Parse(c)
 	if err != nil {
 		return err
 	}
 	body := wire.Marshal(c)
 	return s.writer.do(ctx, len(body), func(w *writer) error {
 		return w.conn.exec("INSERT INTO staged VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-			c.Append.Account[:], p.place.Hash[:], int64(p.place.Sequence), body)
+			c.Append.Account[:], p.Place.Hash[:], int64(p.Place.Sequence), body)
 	})
 }
 
@@ -34,14 +35,14 @@ func (s *Store) Settle(ctx context.Context, account wire.AccountID, entry wire.D
 		if err := wire.Unmarshal(body, &c); err != nil {
 			return err
 		}
-		p, err := parse(&c)
+		p, err := store.Parse(&c)
 		if err != nil {
 			return err
 		}
-		if err := p.apply(w); err != nil {
+		if err := (parsed{p}).apply(w); err != nil {
 			return err
 		}
-		return w.conn.exec("DELETE FROM staged WHERE account = ?1 AND seq <= ?2", account[:], int64(p.place.Sequence))
+		return w.conn.exec("DELETE FROM staged WHERE account = ?1 AND seq <= ?2", account[:], int64(p.Place.Sequence))
 	})
 }
 
