@@ -59,7 +59,10 @@ and people's devices know that.`,
 				policyFile = filepath.Join(state, stack.PolicyFileName)
 			}
 			if database == "" {
-				database = filepath.Join(state, string(stack.Host))
+				var err error
+				if database, err = stack.StoreOf(state); err != nil {
+					return err
+				}
 			}
 			out, err := a.fsck(c, database, policyFile)
 			if err != nil {

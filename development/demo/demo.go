@@ -89,6 +89,12 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if o.Ledger == wire.BackendEndorsed && os.Geteuid() == 0 {
+		// Root's PostgreSQL runs as another user, who must be able to pass.
+		if err := os.Chmod(dir, 0o711); err != nil {
+			return err
+		}
+	}
 	s := &story{options: o, dir: dir}
 	defer s.down()
 	fmt.Fprintf(o.Out, "Passclave, told step by step, in SIMULATION: no hardware protects what you see here.\n")

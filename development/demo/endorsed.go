@@ -3,7 +3,9 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/passclave/passclave/development/stack"
@@ -87,7 +89,7 @@ func (s *story) changesView(ctx context.Context) error {
 // restoredDatabase brings back the database's files of a moment ago: everything in them
 // is genuine and fits together.
 func (s *story) restoredDatabase(ctx context.Context) error {
-	database := filepath.Join(s.state(), string(stack.Host))
+	database := s.stack.DatabaseFolder()
 	older, newer := filepath.Join(s.dir, "older"), filepath.Join(s.dir, "newer")
 	err := first(
 		s.withoutHost(ctx, func() error { return copyFolder(older, database) }),
@@ -104,16 +106,20 @@ func (s *story) restoredDatabase(ctx context.Context) error {
 	return first(s.withoutHost(ctx, func() error { return replaceFolder(database, newer) }), s.signIn(ctx, "tablet"))
 }
 
-// withoutHost does something while the host is stopped.
+// withoutHost does something while host and database are stopped.
 func (s *story) withoutHost(ctx context.Context, do func() error) error {
-	if err := s.stack.StopParts(stack.Host); err != nil {
+	if err := first(s.stack.StopParts(stack.Host), s.stack.StopDatabase()); err != nil {
 		return err
 	}
-	return first(do(), s.stack.StartParts(ctx, stack.Host), s.ready(ctx))
+	return first(do(), s.stack.StartDatabase(ctx), s.stack.StartParts(ctx, stack.Host), s.ready(ctx))
 }
 
+// copyFolder keeps owners: PostgreSQL runs as another user where this one is root.
 func copyFolder(to, from string) error {
-	return os.CopyFS(to, os.DirFS(from))
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying the database: %w: %s", err, out)
+	}
+	return nil
 }
 
 func replaceFolder(folder, by string) error {

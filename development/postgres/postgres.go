@@ -257,11 +257,14 @@ func (s *Server) run(cmd *exec.Cmd, log io.Reader, to io.Writer, ready chan stru
 }
 
 // URL returns where a database of the server is; empty: one that every server has.
-func (s *Server) URL(database string) string {
+func (s *Server) URL(database string) string { return URL(s.dir, database) }
+
+// URL is [Server.URL] for whoever knows the server's folder, an absolute path.
+func URL(dir, database string) string {
 	if database == "" {
 		database = defaultDB
 	}
-	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database, RawQuery: url.Values{"host": {s.dir}, "sslmode": {"disable"}}.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database, RawQuery: url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()}
 	return u.String()
 }
 

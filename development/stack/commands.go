@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/passclave/passclave/development/postgres"
 )
 
 // Sockets and folders are relative to the state folder, in which every part runs: a
@@ -61,6 +63,7 @@ func (s *Stack) command(part Part) command {
 		}
 		c.args = []string{"-store", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
 		if s.facts.endorsed() {
+			c.args[1] = postgres.URL(s.path(databaseFolder), "")
 			c.args = append(c.args, "-endorsers", endorsersFile)
 		}
 	}

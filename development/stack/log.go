@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"regexp"
@@ -29,6 +30,27 @@ var colors = map[Part]int{SimTEE: 35, Broker: 33, Issuer: 34, RP: 36, Enclave: 3
 
 // line writes a line that a part logged.
 func (l *logger) line(part Part, line string) { l.say(part, readable(line)) }
+
+// writer returns where a part's own log goes, line by line.
+func (l *logger) writer(part Part) io.Writer { return &lineWriter{l: l, part: part} }
+
+type lineWriter struct {
+	l    *logger
+	part Part
+	rest []byte
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	w.rest = append(w.rest, b...)
+	for {
+		line, rest, ok := bytes.Cut(w.rest, []byte{'\n'})
+		if !ok {
+			return len(b), nil
+		}
+		w.l.say(w.part, string(line))
+		w.rest = rest
+	}
+}
 
 // longHex is what nobody reads to its end: a measurement, an ID.
 var longHex = regexp.MustCompile(`\b([0-9a-f]{12})[0-9a-f]{20,}\b`)

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/development/postgres"
 )
 
 // Part is one of the processes.
@@ -100,6 +101,8 @@ type Stack struct {
 	log     *logger
 	spawner *spawner
 	lock    *os.File
+
+	database *postgres.Server // nil: the host's own SQLite
 
 	mu       sync.Mutex
 	binaries map[Part]string // guarded by mu; see [Stack.SetBinary]
@@ -338,6 +341,9 @@ func (s *Stack) Stop() {
 		s.running[n].stop()
 	}
 	s.running = nil
+	if err := s.StopDatabase(); err != nil {
+		s.log.say("postgres", err.Error())
+	}
 	if s.spawner != nil {
 		s.spawner.close()
 		s.spawner = nil
