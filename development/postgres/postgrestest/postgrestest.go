@@ -48,8 +48,10 @@ func Settings() map[string]string {
 
 // Folder makes a folder in which any user's PostgreSQL can run, and short enough for a
 // socket; its caller removes it.
-func Folder() (string, error) {
-	outer, err := os.MkdirTemp("", "pg")
+func Folder() (string, error) { return folder("") }
+
+func folder(in string) (string, error) {
+	outer, err := os.MkdirTemp(in, "pg")
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +100,7 @@ func Database(t testing.TB) string { return Copy(t, "template0") }
 func Copy(t testing.TB, template string) string {
 	t.Helper()
 	shared.once.Do(func() {
-		if shared.folder, shared.err = Folder(); shared.err != nil {
+		if shared.folder, shared.err = folder(memory()); shared.err != nil {
 			return
 		}
 		shared.server, shared.err = start(shared.folder, Settings())

@@ -151,6 +151,49 @@ func TestTwoHosts(t *testing.T) {
 	}
 }
 
+// Two commits that are both past the check of what stands: the second to insert its entry loses.
+func TestBothInFlight(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := storetest.NewAccount(f.keys, "a")
+	if _, err := f.Commit(t.Context(), a.Change(1)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := pgx.Connect(t.Context(), f.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	holder, err := c.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "SELECT FROM accounts FOR UPDATE"); err != nil { // reads and inserts go on
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	for _, seed := range []string{"x", "y"} {
+		commit := a.Fork(seed).Change(1)
+		go func() { _, err := f.Commit(context.Background(), commit); ended <- err }()
+	}
+	for waiting := 0; waiting < 2; {
+		if err := holder.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	one, other := <-ended, <-ended
+	if one != nil {
+		one, other = other, one
+	}
+	if one != nil || wire.CodeOf(other) != wire.CodeConflict {
+		t.Fatalf("%v, %v; want one done, and %s", one, other, wire.CodeConflict)
+	}
+}
+
 // Two hosts that begin with two ledgers: one fixes it, the other has written nothing.
 func TestTwoLedgers(t *testing.T) {
 	t.Parallel()
