@@ -11,6 +11,7 @@
 //
 //	make bench
 //	go run ./bench -postgres
+//	go run ./bench -ledger
 //	go run ./bench -plot results.json > results.svg
 //
 // Environment:
@@ -39,6 +40,7 @@ import (
 func main() {
 	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
 	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
+	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, which needs no service")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -50,6 +52,12 @@ func main() {
 		var rows []*result
 		rows, err = postgresRows(ctx)
 		printTable(os.Stdout, rows)
+	case *ledgers:
+		var rows []*result
+		if rows, err = ledgerRows(ctx); err == nil {
+			printTable(os.Stdout, rows)
+			err = printMemory(os.Stdout)
+		}
 	default:
 		err = run(ctx)
 	}

@@ -63,25 +63,13 @@ func postgresRow(ctx context.Context, database string, writers int) (*result, er
 		return nil, err
 	}
 	defer s.Close()
-	c, err := pgxpool.ParseConfig(database)
+	bare, closeBare, err := barePostgres(ctx, database)
 	if err != nil {
 		return nil, err
 	}
-	c.MaxConns = 32 // as many as the store has
-	pool, err := pgxpool.NewWithConfig(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	defer pool.Close()
-	if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS bare (id BYTEA PRIMARY KEY, body BYTEA)"); err != nil {
-		return nil, err
-	}
+	defer closeBare()
 	commit := func(c *wire.Commit) error {
 		_, err := s.Commit(ctx, c)
-		return err
-	}
-	bare := func(c *wire.Commit) error {
-		_, err := pool.Exec(ctx, "INSERT INTO bare VALUES ($1, $2)", wire.Hash("bare", c.Append.Entry), wire.Marshal(c))
 		return err
 	}
 	accounts, others := make([]*storetest.Account, writers), make([]*storetest.Account, writers) // of commits and bare writes
@@ -108,6 +96,28 @@ func postgresRow(ctx context.Context, database string, writers int) (*result, er
 		each, floors = append(each, us), append(floors, floor)
 	}
 	return newResult(fmt.Sprintf("postgres-commit-%d", writers), median(each)).floor(median(floors)), nil
+}
+
+// barePostgres returns the database's own durable write: one row in a transaction of its
+// own, over as many connections as the store has.
+func barePostgres(ctx context.Context, database string) (func(*wire.Commit) error, func(), error) {
+	c, err := pgxpool.ParseConfig(database)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.MaxConns = 32
+	pool, err := pgxpool.NewWithConfig(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS bare (id BYTEA PRIMARY KEY, body BYTEA)"); err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return func(c *wire.Commit) error {
+		_, err := pool.Exec(ctx, "INSERT INTO bare VALUES ($1, $2)", wire.Hash("bare", c.Append.Entry), wire.Marshal(c))
+		return err
+	}, pool.Close, nil
 }
 
 // written has each account's writer make its share of changes durable, one after the
