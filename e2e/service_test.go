@@ -269,7 +269,7 @@ func findings(t testing.TB, folder string, v *ledger.Verifier) (out []fsck.Findi
 func inspect(t testing.TB, folder string, v *ledger.Verifier, report func(fsck.Finding)) fsck.Summary {
 	t.Helper()
 	open := func() (store.Inspector, error) { return sqlite.Inspect(folder) }
-	summary, err := fsck.Run(context.Background(), open, v, 1, report)
+	summary, err := fsck.Run(context.Background(), open, v, nil, 1, report)
 	if err != nil {
 		t.Fatalf("fsck: %v", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +14,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/host/fsck"
 	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/host/store/postgres"
 	"github.com/passclave/passclave/host/store/sqlite"
+	"github.com/passclave/passclave/ledger"
+	"github.com/passclave/passclave/ledger/endorsed"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
 )
@@ -39,7 +43,7 @@ type finding struct {
 }
 
 func (a *app) fsckCommand() *cobra.Command {
-	var state, database, policyFile string
+	var state, database, policyFile, endorsersFile string
 	c := &cobra.Command{
 		Use:   "fsck",
 		Short: "Check a service's database, with public keys alone",
@@ -49,8 +53,9 @@ ledger entries with its signatures and links, and that all the rest is what the 
 The ledger's public keys come from the newest evidence that the host keeps, which must be genuine
 and accepted by the trust policy. Exit code 7: something is wrong; every finding is printed.
 
-What it cannot see: whether the newest entry is the newest there ever was. The enclave's memory
-and people's devices know that.`,
+With an endorsed ledger the endorsers are asked, by signed answers that are verified from the genesis
+on, and each account must reach as far as they remember. What it cannot see with a local one: whether
+the newest entry is the newest there ever was. The enclave's memory and people's devices know that.`,
 		Example: `  passclave fsck --state ./state
   passclave fsck --store postgres://reader@db.internal/passclave --policy policy.json`,
 		Args: args(),
@@ -64,7 +69,10 @@ and people's devices know that.`,
 					return err
 				}
 			}
-			out, err := a.fsck(c, database, policyFile)
+			if endorsersFile == "" {
+				endorsersFile = filepath.Join(state, "endorsers", "endorsers.json")
+			}
+			out, err := a.fsck(c, database, policyFile, endorsersFile)
 			if err != nil {
 				return err
 			}
@@ -80,11 +88,12 @@ and people's devices know that.`,
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
 	c.Flags().StringVar(&database, "store", "", "the host's database: its `folder` or postgres://… (default: that in the state folder)")
+	c.Flags().StringVar(&endorsersFile, "endorsers", "", "`file` that names endorsers and views, for an endorsed ledger (default: that in the state folder)")
 	policyFlag(c, &policyFile, "trust policy `file` (default: policy.json in the state folder)")
 	return c
 }
 
-func (a *app) fsck(c *cobra.Command, database, policyFile string) (*checked, error) {
+func (a *app) fsck(c *cobra.Command, database, policyFile, endorsersFile string) (*checked, error) {
 	open := func() (store.Inspector, error) {
 		if postgres.IsURL(database) {
 			return postgres.Inspect(c.Context(), database)
@@ -129,8 +138,13 @@ func (a *app) fsck(c *cobra.Command, database, policyFile string) (*checked, err
 	if err != nil {
 		return nil, err
 	}
+	newest, closeEndorsers, err := askEndorsers(j.claims.Configuration.Ledger, verifier, endorsersFile)
+	if err != nil {
+		return nil, err
+	}
+	defer closeEndorsers()
 	a.working("checking")
-	summary, err := fsck.Run(c.Context(), open, verifier, runtime.NumCPU(), func(f fsck.Finding) {
+	summary, err := fsck.Run(c.Context(), open, verifier, newest, runtime.NumCPU(), func(f fsck.Finding) {
 		found := finding{Check: string(f.Check), Sequence: f.Sequence, Detail: f.Detail}
 		if f.Account != nil {
 			found.Account = f.Account.String()
@@ -143,6 +157,39 @@ func (a *app) fsck(c *cobra.Command, database, policyFile string) (*checked, err
 	out.Accounts, out.Entries, out.Records, out.Blobs = summary.Accounts, summary.Entries, summary.Records, summary.Blobs
 	out.Whole = summary.Findings == 0
 	return out, nil
+}
+
+// askEndorsers returns how to ask the endorsers of a ledger for the newest head of a
+// stream; nil where the ledger has none. It verifies their answers from the genesis on.
+func askEndorsers(id wire.LedgerIdentity, verifier *ledger.Verifier, file string) (fsck.Newest, func(), error) {
+	if id.Backend != wire.BackendEndorsed {
+		return nil, func() {}, nil
+	}
+	pool, err := endorsers.Open(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the endorsers' file: %w", err)
+	}
+	memory := endorsed.New(endorsed.Options{Identity: id, Verifier: func() *ledger.Verifier { return verifier }})
+	l := memory.Over(reader{pool})
+	return func(ctx context.Context, stream wire.StreamID) (wire.Head, error) {
+		h, err := l.ReadHead(ctx, wire.AccountID{}, stream, [32]byte{}, nil)
+		switch {
+		case wire.CodeOf(err) == wire.CodeRollback, h.Discontinued:
+			return wire.Head{}, nil // an entry that too few hold yet, or none to compare with
+		case err != nil:
+			return wire.Head{}, err
+		}
+		return h.Head, nil
+	}, pool.Close, nil
+}
+
+// reader reaches endorsers and has no database to offer: nothing is ever appended.
+type reader struct{ *endorsers.Pool }
+
+func (reader) Newest(context.Context, wire.AccountID) ([]byte, error) { return nil, nil }
+
+func (reader) Commit(context.Context, *wire.Commit) (wire.Appended, error) {
+	return wire.Appended{}, wire.Errorf(wire.CodeInternal, "fsck changes nothing")
 }
 
 func printChecked(w io.Writer, out *checked) {

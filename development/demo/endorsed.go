@@ -103,6 +103,22 @@ func (s *story) restoredDatabase(ctx context.Context) error {
 	if _, err := s.refused(ctx, exitAlarm, "rollback", "tablet", secrets{code}, s.signInLine()...); err != nil {
 		return err
 	}
+	r, err := s.run(ctx, "laptop", nil, "fsck", "--state", s.state())
+	if err != nil {
+		return err
+	}
+	var f struct {
+		Findings []struct {
+			Check string `json:"check"`
+		} `json:"findings"`
+	}
+	if err := decode(r.out, &f); err != nil {
+		return err
+	}
+	if r.exit != exitAlarm || len(f.Findings) != 1 || f.Findings[0].Check != "endorsed" {
+		return mismatch("fsck", f.Findings, "one finding, endorsed")
+	}
+	s.say("fsck: the account ends before what endorsers hold, exit code %d", r.exit)
 	return first(s.withoutHost(ctx, func() error { return replaceFolder(database, newer) }), s.signIn(ctx, "tablet"))
 }
 

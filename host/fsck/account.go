@@ -14,6 +14,7 @@ type walk struct {
 	verifier *ledger.Verifier
 	account  wire.AccountID
 	report   func(Finding)
+	endorsed wire.Head // the newest, by the word of those who remember
 
 	seen Summary
 	last *ledger.Entry // the newest entry that links
@@ -43,6 +44,9 @@ func (w *walk) check(v store.View) error {
 	case w.last == nil:
 		w.found(CheckOrphan, 0, "an account row, but no entry")
 		return nil
+	}
+	if w.at.Sequence < w.endorsed.Sequence {
+		w.found(CheckEndorsed, w.at.Sequence, "ends at entry %d, endorsers hold entry %d", w.at.Sequence, w.endorsed.Sequence)
 	}
 	w.row(row)
 	for _, f := range []func(store.View) error{w.wraps, w.records, w.blobs} {
@@ -90,6 +94,9 @@ func (w *walk) link(stream wire.StreamID, row store.Entry) string {
 		return "goes back to an earlier epoch"
 	case w.last != nil && w.verifier.Superseded(e.Signer, w.last.Signer):
 		return "is signed by an older ledger key than the one before"
+	}
+	if here.Sequence == w.endorsed.Sequence && here != w.endorsed {
+		w.found(CheckEndorsed, here.Sequence, "entry %d is not the one that endorsers hold", here.Sequence)
 	}
 	w.at, w.last = here, e
 	return ""

@@ -5,9 +5,10 @@
 // entries name. It changes nothing and needs no secret. It owns no state; it trusts
 // the ledger's public keys that its caller gives it, and nothing in the store.
 //
-// What it cannot see: whether the newest entry is the newest there ever was (the
-// enclave's memory and the devices know), and what is sealed: whether the records
-// and blobs are all those that the head lists.
+// What it cannot see: whether the newest entry is the newest there ever was, unless
+// somebody who remembers is asked ([Newest]: endorsers; with a local ledger only the
+// enclave's memory and the devices know), accounts that are gone as a whole, and what is
+// sealed: whether the records and blobs are all those that the head lists.
 package fsck
 
 import (
@@ -33,6 +34,7 @@ const (
 	CheckWrap     Check = "wrap"     // no wrapped account key for the epoch in force, or one for an epoch that is none
 	CheckRecord   Check = "record"   // a record that does not parse, or is not the one that its key names
 	CheckBlob     Check = "blob"     // a blob that is not the one that its hash names
+	CheckEndorsed Check = "endorsed" // the database is behind what endorsers hold, or holds another entry
 	CheckManifest Check = "manifest" // a manifest that does not parse, or of an epoch that is none
 )
 
@@ -67,12 +69,16 @@ func (s *Summary) add(o Summary) {
 // page is how many rows are read at a time.
 const page = 256
 
-// Run checks a store. open gives an inspector of it for each of workers goroutines;
+// Newest asks who remembers for the newest head of a stream; zero: none is known.
+type Newest func(context.Context, wire.StreamID) (wire.Head, error)
+
+// Run checks a store. newest is asked about each account before that is read, so that a
+// service may run meanwhile; nil: there is nobody to ask. open gives an inspector of it for each of workers goroutines;
 // they are closed here. report gets each finding, one at a time; a page of accounts
 // and one of each table's rows is all that is held in memory.
 //
 // The error tells that the check could not be done; what it finds wrong are findings.
-func Run(ctx context.Context, open func() (store.Inspector, error), verifier *ledger.Verifier, workers int, report func(Finding)) (Summary, error) {
+func Run(ctx context.Context, open func() (store.Inspector, error), verifier *ledger.Verifier, newest Newest, workers int, report func(Finding)) (Summary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards what follows, and the calls of report
@@ -104,6 +110,12 @@ func Run(ctx context.Context, open func() (store.Inspector, error), verifier *le
 							return ctx.Err()
 						}
 						w := walk{verifier: verifier, account: id, report: found}
+						if newest != nil {
+							var err error
+							if w.endorsed, err = newest(ctx, wire.Stream(verifier.Ledger, id)); err != nil {
+								return fmt.Errorf("account %s: asking for its newest head: %w", id, err)
+							}
+						}
 						if err := i.Inspect(ctx, id, w.check); err != nil {
 							return fmt.Errorf("account %s: %w", id, err)
 						}

@@ -41,7 +41,7 @@ func whole(t *testing.T) (folder string, keys *ledgertest.Keys) {
 func run(t *testing.T, folder string, keys *ledgertest.Keys) []fsck.Check {
 	t.Helper()
 	var found []fsck.Check
-	_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier, 3, func(f fsck.Finding) {
+	_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier, nil, 3, func(f fsck.Finding) {
 		found = append(found, f.Check)
 	})
 	if err != nil {
@@ -119,6 +119,50 @@ func damage(t *testing.T, folder, statement string) {
 	}
 }
 
+// Who remembers is asked before the store is read: what it holds must be there.
+func TestEndorsers(t *testing.T) {
+	t.Parallel()
+	folder, keys := whole(t)
+	a := storetest.NewAccount(keys, "a") // the same as in the store
+	a.Change(2)
+	a.Reserve()
+	a.Change(1)
+	third := a.At
+	a.Delete()
+	last := a.At
+	for name, c := range map[string]struct {
+		head wire.Head
+		want []fsck.Check
+	}{
+		"nothing known":  {wire.Head{}, nil},
+		"an older head":  {third, nil},
+		"the newest":     {last, nil},
+		"a newer one":    {wire.Head{Sequence: last.Sequence + 1}, []fsck.Check{fsck.CheckEndorsed}},
+		"another entry":  {wire.Head{Sequence: 2, Hash: wire.Digest{1}}, []fsck.Check{fsck.CheckEndorsed}},
+		"another newest": {wire.Head{Sequence: last.Sequence, Hash: wire.Digest{1}}, []fsck.Check{fsck.CheckEndorsed}},
+	} {
+		newest := func(_ context.Context, s wire.StreamID) (wire.Head, error) {
+			if s != a.Stream {
+				return wire.Head{}, nil
+			}
+			return c.head, nil
+		}
+		var found []fsck.Check
+		_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier, newest, 2, func(f fsck.Finding) {
+			found = append(found, f.Check)
+		})
+		if err != nil || !slices.Equal(found, c.want) {
+			t.Errorf("%s: %v, %v, want %v", name, found, err, c.want)
+		}
+	}
+	silent := errors.New("no majority")
+	_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier,
+		func(context.Context, wire.StreamID) (wire.Head, error) { return wire.Head{}, silent }, 2, func(fsck.Finding) {})
+	if !errors.Is(err, silent) {
+		t.Errorf("nobody answers: %v", err)
+	}
+}
+
 // Entries that another key signed are found, however well they link.
 func TestForeignSigner(t *testing.T) {
 	t.Parallel()
@@ -185,14 +229,14 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	keys := ledgertest.NewKeys(t)
-	_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return nil, broken }, keys.Verifier, 2, nil)
+	_, err := fsck.Run(t.Context(), func() (store.Inspector, error) { return nil, broken }, keys.Verifier, nil, 2, nil)
 	if !errors.Is(err, broken) {
 		t.Fatalf("%v, want %v", err, broken)
 	}
 	folder, _ := whole(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := fsck.Run(ctx, func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier, 0, func(fsck.Finding) {}); err == nil {
+	if _, err := fsck.Run(ctx, func() (store.Inspector, error) { return sqlite.Inspect(folder) }, keys.Verifier, nil, 0, func(fsck.Finding) {}); err == nil {
 		t.Fatal("a check that was given up must not look done")
 	}
 }

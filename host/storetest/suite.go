@@ -73,7 +73,7 @@ type fixture struct {
 // Fsck fails the test for every finding.
 func Fsck(t testing.TB, inspect func() (store.Inspector, error), keys *ledgertest.Keys) fsck.Summary {
 	t.Helper()
-	sum, err := fsck.Run(context.Background(), inspect, keys.Verifier, 2, func(f fsck.Finding) { t.Error("fsck:", f) })
+	sum, err := fsck.Run(context.Background(), inspect, keys.Verifier, nil, 2, func(f fsck.Finding) { t.Error("fsck:", f) })
 	if err != nil {
 		t.Errorf("fsck: %v", err)
 	}

@@ -38,7 +38,7 @@ func fill(t *testing.T, database string, keys *ledgertest.Keys) {
 
 func check(t *testing.T, database string, keys *ledgertest.Keys) (found []fsck.Finding) {
 	t.Helper()
-	if _, err := fsck.Run(t.Context(), inspect(database), keys.Verifier, 2, func(f fsck.Finding) { found = append(found, f) }); err != nil {
+	if _, err := fsck.Run(t.Context(), inspect(database), keys.Verifier, nil, 2, func(f fsck.Finding) { found = append(found, f) }); err != nil {
 		t.Fatal(err)
 	}
 	return found
