@@ -30,7 +30,9 @@ type Options struct {
 	Verifier func() *ledger.Verifier
 	// Key returns the newest ledger key, and how it signs.
 	Key func() (public ed25519.PublicKey, sign func(message []byte) []byte)
-	// Evidence returns encoded evidence of purpose "client": by it endorsers know the ledger key.
+	// Evidence returns encoded evidence of purpose "client": by it endorsers know the ledger
+	// key. It is asked for whenever one is said not to know it, which a host can say for
+	// ever: evidence at hand must be good enough.
 	Evidence func(ctx context.Context) ([]byte, error)
 }
 
@@ -201,6 +203,8 @@ func (l *Ledger) finish(ctx context.Context, stream wire.StreamID, o place) (led
 	switch {
 	case err != nil:
 		return ledger.SignedHead{}, err
+	case t.broken:
+		return ledger.SignedHead{Head: o.head, Freshness: wire.FreshnessEndorsed, Discontinued: true}, nil
 	case !t.stands:
 		return ledger.SignedHead{}, wire.Errorf(wire.CodeUnavailable, "too few endorsers took entry %d", o.head.Sequence)
 	}
@@ -243,17 +247,15 @@ func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.R
 	if done.Newest != head {
 		return ledger.Receipt{}, wire.Errorf(wire.CodeReceipt, "the store appended another entry")
 	}
-	v, err := l.view(ctx, l.host)
-	if err != nil {
-		return ledger.Receipt{}, err
-	}
 	t, err := l.say(ctx, a.Stream, &endorsement.Append{Stream: a.Stream, Expected: a.Expected, Next: head})
 	switch {
 	case err != nil:
 		return ledger.Receipt{}, err
 	case t.stands:
 		return ledger.Receipt{Head: head}, nil
-	case t.other >= v.view.Groups[v.view.GroupOf(a.Stream)].Majority():
+	case t.broken:
+		return ledger.Receipt{}, wire.Errorf(wire.CodeDiscontinued, "endorsers hold two entries at one place")
+	case t.lost:
 		// The database has two entries at one place; this one can never count.
 		return ledger.Receipt{}, wire.Errorf(wire.CodeConflict, "another entry stands at %d", head.Sequence)
 	}
