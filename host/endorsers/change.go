@@ -192,23 +192,47 @@ type speaker struct {
 	word  endorsement.Finalised
 }
 
-// finalise collects the last words of a majority of every group of the old view.
+// finalise collects the last words of a majority of every group of the old view. Only
+// where so many are there is anybody asked: who said its last word serves no more.
 func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View) ([]speaker, error) {
-	var speakers []speaker
-	var words []endorsement.Finalised
+	var there, speakers []speaker
 	var refused error
+	failed := func(w speaker, err error) {
+		w.client.Close()
+		refused = errors.Join(refused, fmt.Errorf("%s: %w", w.address, err))
+	}
+	present := make([]int, len(old.Groups))
 	for _, a := range file.Addresses {
-		w, err := last(ctx, a, old, s)
-		if err != nil {
+		w, err := find(ctx, a, old)
+		switch {
+		case err != nil:
 			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
+		case w.group < 0, slices.ContainsFunc(there, func(o speaker) bool { return bytes.Equal(o.who.Key, w.who.Key) }):
+			w.client.Close() // no member, or one that answers at two addresses
+		default:
+			there = append(there, *w)
+			present[w.group]++
 		}
-		if w != nil && slices.ContainsFunc(speakers, func(o speaker) bool { return bytes.Equal(o.who.Key, w.who.Key) }) {
-			w.client.Close() // one endorser at two addresses
+	}
+	for g, n := range present {
+		if n < old.Groups[g].Majority() {
+			for _, w := range there {
+				w.client.Close()
+			}
+			return nil, errors.Join(ErrNoMajority, fmt.Errorf("%d of %d members of group %d are there", n, len(old.Groups[g]), g), refused)
+		}
+	}
+	var words []endorsement.Finalised
+	for _, w := range there {
+		answer, err := call(ctx, w.client, wire.FrameFinalise, wire.Marshal(s))
+		if err == nil {
+			err = wire.Unmarshal(answer, &w.word)
+		}
+		if err != nil {
+			failed(w, err)
 			continue
 		}
-		if w != nil {
-			speakers, words = append(speakers, *w), append(words, w.word)
-		}
+		speakers, words = append(speakers, w), append(words, w.word)
 	}
 	if err := endorsement.Succeeds(old, v, words); err != nil {
 		for _, w := range speakers {
@@ -287,29 +311,18 @@ func (c *change) activate(ctx context.Context, members []candidate) error {
 	return c.majority("serve", done, failed)
 }
 
-// last has whoever is at an address say its last word in the old view; nil: that is no
-// member.
-func last(ctx context.Context, address string, old *endorsement.View, s *endorsement.Succession) (*speaker, error) {
+// find looks who is at an address; its group is -1 where that is no member.
+func find(ctx context.Context, address string, old *endorsement.View) (*speaker, error) {
 	client, err := Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	w := &speaker{candidate: candidate{address: address, client: client}}
-	if w.who, err = whoIs(ctx, client); err == nil {
-		if w.group = old.Find(w.who.Key); w.group < 0 {
-			client.Close()
-			return nil, nil
-		}
-		var answer []byte
-		if answer, err = call(ctx, client, wire.FrameFinalise, wire.Marshal(s)); err == nil {
-			err = wire.Unmarshal(answer, &w.word)
-		}
-	}
+	who, err := whoIs(ctx, client)
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	return w, nil
+	return &speaker{candidate: candidate{address, client, who}, group: old.Find(who.Key)}, nil
 }
 
 // handOver brings a member's tails to one of the new view.
