@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ type place struct {
 	address  string
 	endorser *endorser.Endorser
 	stop     func()
-	wrap     func(net.Conn) net.Conn // what a test does to connections
+	breaks   atomic.Pointer[fault] // of new connections
 }
 
 type listener struct {
@@ -39,8 +40,8 @@ type listener struct {
 
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err == nil && l.p.wrap != nil {
-		c = l.p.wrap(c)
+	if f := l.p.breaks.Load(); err == nil && f != nil {
+		c = &breaking{Conn: c, fault: f}
 	}
 	return c, err
 }
@@ -355,11 +356,15 @@ func TestChangeWithOneAtTwoAddresses(t *testing.T) {
 	s.places[1].endorser, s.places[2].endorser = nil, nil
 }
 
-// breaking cuts a connection when a frame of a kind came for the nth time.
+// fault cuts the connection on which a frame of a kind comes first.
+type fault struct {
+	kind wire.FrameKind
+	done atomic.Bool
+}
+
 type breaking struct {
 	net.Conn
-	kind wire.FrameKind
-	left *int
+	*fault
 	seen []byte
 }
 
@@ -368,11 +373,9 @@ func (b *breaking) Read(p []byte) (int, error) {
 	b.seen = append(b.seen, p[:n]...)
 	for len(b.seen) >= 13 {
 		size := 4 + int(uint32(b.seen[0])<<24|uint32(b.seen[1])<<16|uint32(b.seen[2])<<8|uint32(b.seen[3]))
-		if wire.FrameKind(b.seen[12]) == b.kind {
-			if *b.left--; *b.left == 0 {
-				b.Conn.Close()
-				return 0, net.ErrClosed
-			}
+		if wire.FrameKind(b.seen[12]) == b.kind && b.done.CompareAndSwap(false, true) {
+			b.Conn.Close()
+			return 0, net.ErrClosed
 		}
 		if len(b.seen) < size {
 			break
@@ -394,17 +397,17 @@ func TestChangeStopsHalfWay(t *testing.T) {
 			lost := s.places[1]
 			lost.stop()
 			lost.start()
-			left := 1
-			s.places[at].wrap = func(c net.Conn) net.Conn { return &breaking{Conn: c, kind: kind, left: &left} }
+			broken := &fault{kind: kind}
+			s.places[at].breaks.Store(broken)
 			ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 			f, err := s.o.Change(ctx, s.file, addresses(s.places))
 			cancel()
-			s.places[at].wrap = nil
+			s.places[at].breaks.Store(nil)
 			if err != nil { // where a majority was enough, it did not stop
 				if f, err = s.o.Change(s.ctx, s.file, addresses(s.places)); err != nil {
 					t.Fatalf("frame %d to member %d: %v", kind, at, err)
 				}
-				if left != 0 {
+				if !broken.done.Load() {
 					t.Fatalf("frame %d to member %d: failed without a fault", kind, at)
 				}
 			}
@@ -429,8 +432,7 @@ func TestChangeToOthersIsRefused(t *testing.T) {
 	s.enclave().appends(1)
 	list := s.fresh(3)
 	for _, p := range list {
-		left := 1
-		p.wrap = func(c net.Conn) net.Conn { return &breaking{Conn: c, kind: wire.FrameAdopt, left: &left} }
+		p.breaks.Store(&fault{kind: wire.FrameAdopt})
 	}
 	if err := s.change(list); err == nil {
 		t.Fatal("changed without handing over")
@@ -439,7 +441,7 @@ func TestChangeToOthersIsRefused(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	for _, p := range list {
-		p.wrap = nil
+		p.breaks.Store(nil)
 	}
 	if err := s.change(list); err != nil {
 		t.Fatal(err)
