@@ -837,3 +837,44 @@ func TestBatches(t *testing.T) {
 		t.Errorf("%d frames for %d questions to 3 members", n, streams+2*streams/10)
 	}
 }
+
+// hooked is a host that does something whenever it is asked for the newest entry.
+type hooked struct {
+	host
+	before func()
+}
+
+func (h hooked) Newest(ctx context.Context, a wire.AccountID) ([]byte, error) {
+	h.before()
+	return h.host.Newest(ctx, a)
+}
+
+// Between its look at the endorsers and its look at the database a reader is overtaken: it
+// reads again, and accuses nobody of a rollback.
+func TestOvertakenRead(t *testing.T) {
+	t.Parallel()
+	s := newService(t, 3)
+	e := s.enclave()
+	first := e.append()
+	hint, err := s.Store.Newest(s.ctx, s.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.only(0)
+	if _, err := e.appendTo(first); err == nil {
+		t.Fatal("appended")
+	}
+	s.only(0, 1)
+	var want wire.Head
+	var once sync.Once
+	h := hooked{host{s.World, s.Store}, func() {
+		once.Do(func() {
+			s.enclave().append()
+			want = s.enclave().append()
+		})
+	}}
+	got, err := s.Memory().Over(h).ReadHead(s.ctx, s.account, s.stream(), [32]byte{}, hint)
+	if err != nil || got.Head != want {
+		t.Fatalf("%v, %v, want %v", got.Head, err, want)
+	}
+}

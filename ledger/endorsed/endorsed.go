@@ -169,6 +169,21 @@ func (l *Ledger) ReadHead(ctx context.Context, account wire.AccountID, stream wi
 	if err != nil {
 		return ledger.SignedHead{}, err
 	}
+	for range maxReads {
+		h, err := l.readHead(ctx, account, stream, &offered)
+		if err != errOvertaken {
+			return h, err
+		}
+	}
+	return ledger.SignedHead{}, errOvertaken
+}
+
+// maxReads bounds how often a read is made again that others overtook.
+const maxReads = 4
+
+var errOvertaken = wire.Errorf(wire.CodeUnavailable, "others append faster than this reads")
+
+func (l *Ledger) readHead(ctx context.Context, account wire.AccountID, stream wire.StreamID, offered *place) (ledger.SignedHead, error) {
 	t, err := l.say(ctx, stream, nil)
 	if err != nil {
 		return ledger.SignedHead{}, err
@@ -179,7 +194,7 @@ func (l *Ledger) ReadHead(ctx context.Context, account wire.AccountID, stream wi
 		if err != nil {
 			return ledger.SignedHead{}, err
 		}
-		if offered, err = l.check(stream, newest); err != nil {
+		if *offered, err = l.check(stream, newest); err != nil {
 			return ledger.SignedHead{}, err
 		}
 	}
@@ -192,7 +207,9 @@ func (l *Ledger) ReadHead(ctx context.Context, account wire.AccountID, stream wi
 	case t.stands && !offered.follows(t.newest):
 		return signed(t.newest), nil
 	case offered.head == t.newest || offered.follows(t.newest):
-		return l.finish(ctx, stream, offered)
+		return l.finish(ctx, stream, *offered)
+	case offered.head.Sequence > t.newest.Sequence:
+		return ledger.SignedHead{}, errOvertaken // the database went on between the two looks
 	}
 	return ledger.SignedHead{}, wire.Errorf(wire.CodeRollback, "endorsers hold entry %d, of which the database knows nothing", t.newest.Sequence)
 }

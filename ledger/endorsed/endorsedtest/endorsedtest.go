@@ -159,6 +159,8 @@ func (w *World) Cut(key []byte, cut bool) {
 
 // View returns the newest view that the host shows.
 func (w *World) View() *endorsement.View {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	v, err := endorsement.ParseView(w.Chain.Links[len(w.Chain.Links)-1].View)
 	if err != nil {
 		panic(err)
@@ -177,7 +179,11 @@ func (w *World) Commit(ctx context.Context, c *wire.Commit) (wire.Appended, erro
 }
 
 // Views implements [endorsed.Host].
-func (w *World) Views(context.Context) ([]byte, error) { return wire.Marshal(&w.Chain), nil }
+func (w *World) Views(context.Context) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return wire.Marshal(&w.Chain), nil
+}
 
 // Relay implements [endorsed.Host].
 func (w *World) Relay(_ context.Context, key []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
@@ -272,6 +278,8 @@ func (w *World) Change(groups ...endorsement.Group) error {
 			}
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.Chain.Links = append(w.Chain.Links, endorsement.Link{View: v.Encode(), Finalised: words})
 	return nil
 }
