@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
@@ -36,7 +37,7 @@ func (o *Operator) Found(ctx context.Context, ledgerID []byte, number uint64, gr
 	}
 	s := o.succession(v, members)
 	for _, m := range members {
-		if _, err := m.client.Call(ctx, wire.FrameFound, wire.Marshal(s)); err != nil {
+		if _, err := call(ctx, m.client, wire.FrameFound, wire.Marshal(s)); err != nil {
 			return nil, fmt.Errorf("%s: %w", m.address, err)
 		}
 	}
@@ -63,7 +64,7 @@ func identify(ctx context.Context, addresses []string) ([]candidate, error) {
 			closeAll(out)
 			return nil, fmt.Errorf("%s: %w", a, err)
 		}
-		who, err := client.Identify(ctx)
+		who, err := whoIs(ctx, client)
 		if err != nil {
 			client.Close()
 			closeAll(out)
@@ -72,6 +73,23 @@ func identify(ctx context.Context, addresses []string) ([]candidate, error) {
 		out = append(out, candidate{a, client, who})
 	}
 	return out, nil
+}
+
+// memberTime is how long one endorser may take for one frame: to finalise a million
+// streams takes seconds.
+const memberTime = 30 * time.Second
+
+// call is a call to an endorser that may hang.
+func call(ctx context.Context, client *endorser.Client, kind wire.FrameKind, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTime)
+	defer cancel()
+	return client.Call(ctx, kind, body)
+}
+
+func whoIs(ctx context.Context, client *endorser.Client) (*endorser.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTime)
+	defer cancel()
+	return client.Identify(ctx)
 }
 
 func closeAll(list []candidate) {
@@ -111,10 +129,13 @@ var ErrNoMajority = errors.New("no majority of the endorsers of the newest view"
 // Change makes the next view of endorsers at the given addresses, dealt to groups in
 // order, and returns the file with the longer chain. Members of the old view are looked for at the
 // addresses of file, where they still serve; those that can be reached say their last
-// word, and new members take over what a majority of them remembers. It can be
-// repeated with the same addresses after it failed half way, and with no others: a
-// member names one successor only. A member that could not take over is left out; a
-// majority of each group must serve.
+// word, and new members take over what a majority of them remembers. Nobody serves the
+// new view before a majority of its members has everything: who does has forgotten the
+// old one, and could hand over no more.
+//
+// It can be repeated with the same addresses after it failed half way, and with no
+// others: a member names one successor only. A member that could not take over is left
+// out; a majority of each group must serve.
 func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*File, error) {
 	chain, err := file.Views()
 	if err != nil {
@@ -152,20 +173,12 @@ func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (
 	for _, w := range speakers {
 		words = append(words, w.word)
 	}
-	activation := wire.Marshal(endorser.Activation{Succession: *s, Before: before, Words: words})
-	serving := make([]int, len(v.Groups))
-	var failed error
-	for _, m := range members {
-		if err := activate(ctx, m, activation, speakers, v.Find(m.who.Key)); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.address, err))
-			continue
-		}
-		serving[v.Find(m.who.Key)]++
+	c := &change{view: v, speakers: speakers, activation: wire.Marshal(endorser.Activation{Succession: *s, Before: before, Words: words})}
+	if err := c.handOver(ctx, members); err != nil {
+		return nil, err
 	}
-	for g, n := range serving {
-		if n < v.Groups[g].Majority() {
-			return nil, errors.Join(fmt.Errorf("%d members of group %d serve view %d", n, g, v.Number), failed)
-		}
+	if err := c.activate(ctx, members); err != nil {
+		return nil, err
 	}
 	f := &File{Addresses: addresses, Evidence: file.Evidence}
 	f.extend(chain, endorsement.Link{View: v.Encode(), Finalised: words}, members)
@@ -179,19 +192,47 @@ type speaker struct {
 	word  endorsement.Finalised
 }
 
-// finalise collects the last words of a majority of every group of the old view.
+// finalise collects the last words of a majority of every group of the old view. Only
+// where so many are there is anybody asked: who said its last word serves no more.
 func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View) ([]speaker, error) {
-	var speakers []speaker
-	var words []endorsement.Finalised
+	var there, speakers []speaker
 	var refused error
+	failed := func(w speaker, err error) {
+		w.client.Close()
+		refused = errors.Join(refused, fmt.Errorf("%s: %w", w.address, err))
+	}
+	present := make([]int, len(old.Groups))
 	for _, a := range file.Addresses {
-		w, err := last(ctx, a, old, s)
-		if err != nil {
+		w, err := find(ctx, a, old)
+		switch {
+		case err != nil:
 			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
+		case w.group < 0, slices.ContainsFunc(there, func(o speaker) bool { return bytes.Equal(o.who.Key, w.who.Key) }):
+			w.client.Close() // no member, or one that answers at two addresses
+		default:
+			there = append(there, *w)
+			present[w.group]++
 		}
-		if w != nil {
-			speakers, words = append(speakers, *w), append(words, w.word)
+	}
+	for g, n := range present {
+		if n < old.Groups[g].Majority() {
+			for _, w := range there {
+				w.client.Close()
+			}
+			return nil, errors.Join(ErrNoMajority, fmt.Errorf("%d of %d members of group %d are there", n, len(old.Groups[g]), g), refused)
 		}
+	}
+	var words []endorsement.Finalised
+	for _, w := range there {
+		answer, err := call(ctx, w.client, wire.FrameFinalise, wire.Marshal(s))
+		if err == nil {
+			err = wire.Unmarshal(answer, &w.word)
+		}
+		if err != nil {
+			failed(w, err)
+			continue
+		}
+		speakers, words = append(speakers, w), append(words, w.word)
 	}
 	if err := endorsement.Succeeds(old, v, words); err != nil {
 		for _, w := range speakers {
@@ -202,54 +243,92 @@ func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorse
 	return speakers, nil
 }
 
-// activate makes a member serve the new view. It is tried first with what the member has
-// of an earlier try, then with tails handed over anew: a member that serves the view
-// already has none to give any more.
-func activate(ctx context.Context, m candidate, activation []byte, speakers []speaker, group int) error {
-	if _, err := m.client.Call(ctx, wire.FrameActivate, activation); err == nil {
-		return nil
+// change is a view change whose old members have said their last word.
+type change struct {
+	view       *endorsement.View
+	speakers   []speaker
+	activation []byte
+}
+
+// majority demands that a majority of every group of the new view did something.
+func (c *change) majority(what string, done []candidate, failed error) error {
+	count := make([]int, len(c.view.Groups))
+	for _, m := range done {
+		count[c.view.Find(m.who.Key)]++
 	}
-	for _, w := range speakers {
-		if w.group != group {
+	for g, n := range count {
+		if n < c.view.Groups[g].Majority() {
+			return errors.Join(fmt.Errorf("%d members of group %d %s view %d", n, g, what, c.view.Number), failed)
+		}
+	}
+	return nil
+}
+
+// handOver brings to every member what the speakers of its group remember. Where one
+// serves the new view already, an earlier try had come to the end of this.
+func (c *change) handOver(ctx context.Context, members []candidate) error {
+	hash := c.view.Hash()
+	for _, m := range members {
+		if m.who.Status.Hash == hash {
+			return nil
+		}
+	}
+	var done []candidate
+	var failed error
+	for _, m := range members {
+		if err := c.handOverTo(ctx, m); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		done = append(done, m)
+	}
+	return c.majority("took over for", done, failed)
+}
+
+func (c *change) handOverTo(ctx context.Context, m candidate) error {
+	for _, w := range c.speakers {
+		if w.group != c.view.Find(m.who.Key) {
 			continue
 		}
 		if err := w.handOver(ctx, m); err != nil {
 			return err
 		}
 	}
-	_, err := m.client.Call(ctx, wire.FrameActivate, activation)
-	return err
+	return nil
 }
 
-// last has whoever is at an address say its last word in the old view; nil: that is no
-// member.
-func last(ctx context.Context, address string, old *endorsement.View, s *endorsement.Succession) (*speaker, error) {
+// activate has all members serve that took over.
+func (c *change) activate(ctx context.Context, members []candidate) error {
+	var done []candidate
+	var failed error
+	for _, m := range members {
+		if _, err := call(ctx, m.client, wire.FrameActivate, c.activation); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.address, err))
+			continue
+		}
+		done = append(done, m)
+	}
+	return c.majority("serve", done, failed)
+}
+
+// find looks who is at an address; its group is -1 where that is no member.
+func find(ctx context.Context, address string, old *endorsement.View) (*speaker, error) {
 	client, err := Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	w := &speaker{candidate: candidate{address: address, client: client}}
-	if w.who, err = client.Identify(ctx); err == nil {
-		if w.group = old.Find(w.who.Key); w.group < 0 {
-			client.Close()
-			return nil, nil
-		}
-		var answer []byte
-		if answer, err = client.Call(ctx, wire.FrameFinalise, wire.Marshal(s)); err == nil {
-			err = wire.Unmarshal(answer, &w.word)
-		}
-	}
+	who, err := whoIs(ctx, client)
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	return w, nil
+	return &speaker{candidate: candidate{address, client, who}, group: old.Find(who.Key)}, nil
 }
 
 // handOver brings a member's tails to one of the new view.
 func (w *speaker) handOver(ctx context.Context, to candidate) error {
 	for index := uint64(0); index == 0 || index < w.word.Streams; {
-		answer, err := w.client.Call(ctx, wire.FrameTails, wire.Marshal(endorser.From{Index: index}))
+		answer, err := call(ctx, w.client, wire.FrameTails, wire.Marshal(endorser.From{Index: index}))
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.address, err)
 		}
@@ -257,7 +336,7 @@ func (w *speaker) handOver(ctx context.Context, to candidate) error {
 		if err := wire.Unmarshal(answer, &page); err != nil {
 			return fmt.Errorf("%s: %w", w.address, err)
 		}
-		if _, err := to.client.Call(ctx, wire.FrameAdopt, wire.Marshal(endorser.Adoption{Word: w.word, Index: index, Tails: page.Tails})); err != nil {
+		if _, err := call(ctx, to.client, wire.FrameAdopt, wire.Marshal(endorser.Adoption{Word: w.word, Index: index, Tails: page.Tails})); err != nil {
 			return fmt.Errorf("%s: %w", to.address, err)
 		}
 		if len(page.Tails) == 0 {

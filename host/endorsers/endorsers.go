@@ -79,7 +79,7 @@ func Dial(ctx context.Context, address string) (*endorser.Client, error) {
 	if !ok || network != "unix" && network != "tcp" {
 		return nil, fmt.Errorf("%q is neither unix:PATH nor tcp:ADDRESS", address)
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, where)
+	conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, where)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@
 //
 // It trusts nobody on the way. The host carries every frame and holds database and
 // chain of views: it can delay and deny, and what it changes, repeats or invents is
-// refused. Up to half of a group's endorsers may be gone or lie; if a majority of one
-// group lies, its streams can be rolled back.
+// refused. Fewer than half of a group's endorsers may be gone. None may lie: two
+// majorities have at least one member in common, and it is the one that must not forget.
+// A host with one member's key, out of a broken TEE, can roll back the streams of its
+// group; without the host such a member can do nothing.
 package endorsed

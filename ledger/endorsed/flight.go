@@ -3,6 +3,7 @@ package endorsed
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,9 +28,9 @@ type question struct {
 // tally is what a group said about one stream.
 type tally struct {
 	answers int         // of distinct members
-	newest  wire.Head   // the highest that was named
+	newest  wire.Head   // a read: the one that a majority names, else the highest that was named
 	stands  bool        // a majority names newest, or the append's Next
-	other   int         // members that hold another entry at the append's place
+	lost    bool        // a majority holds another entry at the append's place
 	broken  bool        // a member says that the stream is discontinued
 	err     error       // of members that did not answer, where they were too many
 	heads   []wire.Head // one a member
@@ -58,6 +59,9 @@ func (m *Memory) ask(ctx context.Context, v *current, host Host, stream wire.Str
 	case t := <-q.answer:
 		return t, t.err
 	case <-ctx.Done():
+		g.mu.Lock()
+		g.waiting = slices.DeleteFunc(g.waiting, func(w *question) bool { return w == q })
+		g.mu.Unlock()
 		return tally{}, wire.NewError(wire.CodeUnavailable, ctx.Err())
 	}
 }
@@ -72,8 +76,8 @@ func (m *Memory) fly(v *current, g *group) {
 			g.mu.Unlock()
 			return
 		}
-		batch := g.waiting[:n:n]
-		g.waiting = g.waiting[n:]
+		batch := slices.Clone(g.waiting[:n])
+		g.waiting = slices.Delete(g.waiting, 0, n)
 		g.mu.Unlock()
 		m.roundTrip(v, batch)
 	}
@@ -132,7 +136,7 @@ func (m *Memory) roundTrip(v *current, batch []*question) {
 			if r.answer != nil {
 				t.add(r.answer.Heads[i])
 			}
-			if r.answer != nil && has(r.answer.Discontinued, uint64(i)) {
+			if r.answer != nil && slices.Contains(r.answer.Discontinued, uint64(i)) {
 				t.broken = true
 			}
 			if t.settle(q.append, members.Majority(), missing) {
@@ -158,15 +162,6 @@ func (m *Memory) roundTrip(v *current, batch []*question) {
 	}()
 }
 
-func has(list []uint64, n uint64) bool {
-	for _, x := range list {
-		if x == n {
-			return true
-		}
-	}
-	return false
-}
-
 func (t *tally) add(head wire.Head) {
 	t.answers++
 	t.heads = append(t.heads, head)
@@ -177,23 +172,31 @@ func (t *tally) add(head wire.Head) {
 
 // settle reports whether more answers would change nothing, or none can come, and what
 // follows from those that came.
+//
+// A read is settled by any head that a majority names: a higher one, of which another
+// member knows, was then not acknowledged before this question was put. A stream that a
+// member calls discontinued stands nowhere.
 func (t *tally) settle(a *endorsement.Append, majority, missing int) bool {
 	if a != nil {
-		t.other = 0
+		other := 0
 		for _, h := range t.heads {
 			if h.Sequence == a.Next.Sequence && h != a.Next {
-				t.other++
+				other++
 			}
 		}
-		t.stands = count(t.heads, a.Next) >= majority
-		return t.stands || t.other >= majority || missing == 0
+		t.lost = other >= majority
+		t.stands = count(t.heads, a.Next) >= majority && !t.broken
+		return t.stands || t.lost || missing == 0
 	}
-	for _, h := range t.heads { // of two entries at the highest place, the one with more members
-		if h.Sequence == t.newest.Sequence && count(t.heads, h) > count(t.heads, t.newest) {
+	for _, h := range t.heads {
+		if n := count(t.heads, h); n >= majority || h.Sequence == t.newest.Sequence && n > count(t.heads, t.newest) {
 			t.newest = h
+			if n >= majority {
+				break
+			}
 		}
 	}
-	t.stands = count(t.heads, t.newest) >= majority
+	t.stands = count(t.heads, t.newest) >= majority && !t.broken
 	return t.stands || missing == 0
 }
 

@@ -170,6 +170,9 @@ func Succeeds(view, next *View, words []Finalised) error {
 		if g < 0 {
 			return wire.Errorf(wire.CodeView, "the last word of a stranger")
 		}
+		if named[g][string(f.Member)] {
+			return wire.Errorf(wire.CodeView, "a member's last word stands twice") // also bounds the work that a host can cause
+		}
 		if err := f.Verify(); err != nil {
 			return err
 		}

@@ -119,6 +119,18 @@ func (v *View) Find(key []byte) int {
 	return -1
 }
 
+// Has reports whether a member, with the same evidence, stands in the view.
+func (v *View) Has(m Member) bool {
+	for _, g := range v.Groups {
+		for _, o := range g {
+			if string(o.Key) == string(m.Key) {
+				return o.Evidence == m.Evidence
+			}
+		}
+	}
+	return false
+}
+
 func (g Group) has(key []byte) bool {
 	for _, m := range g {
 		if string(m.Key) == string(key) {

@@ -25,6 +25,8 @@ func (e *Endorser) Found(s *endorsement.Succession) error {
 		return wire.Errorf(wire.CodeView, "this endorser has a memory already")
 	case v.Number != 1:
 		return wire.Errorf(wire.CodeView, "view %d founds nothing", v.Number)
+	case v.Find(e.Key()) < 0:
+		return wire.Errorf(wire.CodeView, "this endorser is no member of view %d", v.Number)
 	}
 	e.enter(v, map[wire.StreamID]wire.Head{}, map[wire.StreamID]bool{})
 	return nil
@@ -42,8 +44,8 @@ func (e *Endorser) successor(s *endorsement.Succession) (*endorsement.View, erro
 	if err != nil {
 		return nil, err
 	}
-	if string(v.Ledger) != string(e.configuration.Ledger) {
-		return nil, wire.Errorf(wire.CodeView, "a view of another ledger")
+	if string(v.Ledger) != string(e.configuration.Ledger) || v.Genesis != e.configuration.Number {
+		return nil, wire.Errorf(wire.CodeView, "a view of another ledger or genesis")
 	}
 	evidence := map[wire.Digest][]byte{}
 	for _, b := range s.Evidence {
@@ -51,8 +53,8 @@ func (e *Endorser) successor(s *endorsement.Succession) (*endorsement.View, erro
 	}
 	for _, g := range v.Groups {
 		for _, m := range g {
-			if e.view != nil && e.view.Find(m.Key) >= 0 || string(m.Key) == string(e.Key()) {
-				continue // shown when it became a member; this endorser knows itself
+			if string(m.Key) == string(e.Key()) || e.view != nil && e.view.Has(m) {
+				continue // this endorser knows itself; others were shown when they became members
 			}
 			b, ok := evidence[m.Evidence]
 			if !ok {
@@ -144,8 +146,9 @@ type incoming struct {
 
 // Adopt takes a page of the tails of one member of the view before, from an index on, in
 // order. Whose they are is found out by [Endorser.Activate], which forgets all of them
-// where one is not. The first page of a member whose tails came before begins anew,
-// with all members.
+// where one is not; an endorser that has a memory to lose takes those of its own view's
+// members alone. The first page of a member whose tails came before begins anew, with
+// all members.
 func (e *Endorser) Adopt(word *endorsement.Finalised, index uint64, tails []endorsement.Tail) error {
 	if err := word.Verify(); err != nil {
 		return err
@@ -154,6 +157,9 @@ func (e *Endorser) Adopt(word *endorsement.Finalised, index uint64, tails []endo
 	defer e.mu.Unlock()
 	if e.view != nil && (e.finalised == nil || e.finalised.Successor != word.Successor) {
 		return wire.Errorf(wire.CodeView, "this endorser has a memory already")
+	}
+	if e.view != nil && (word.View != e.hash || e.view.Find(word.Member) < 0) {
+		return wire.Errorf(wire.CodeView, "tails of a stranger")
 	}
 	a := e.adoption
 	if a == nil || a.view != word.View || index == 0 && a.from[string(word.Member)] != nil {
@@ -215,8 +221,8 @@ func (e *Endorser) Activate(s *endorsement.Succession, before []byte, words []en
 	if group < 0 {
 		return wire.Errorf(wire.CodeView, "this endorser is no member of view %d", v.Number)
 	}
-	if string(v.Ledger) != string(e.configuration.Ledger) {
-		return wire.Errorf(wire.CodeView, "a view of another ledger")
+	if string(v.Ledger) != string(e.configuration.Ledger) || v.Genesis != e.configuration.Number {
+		return wire.Errorf(wire.CodeView, "a view of another ledger or genesis")
 	}
 	if err := endorsement.Succeeds(old, v, words); err != nil {
 		return err
@@ -241,6 +247,7 @@ func (e *Endorser) Activate(s *endorsement.Succession, before []byte, words []en
 		whole++
 	}
 	if whole < old.Groups[group].Majority() {
+		e.adoption = nil // or what came before would stand in the way of handing over anew
 		return wire.Errorf(wire.CodeView, "tails of %d members are no majority", whole)
 	}
 	maps.Copy(a.broken, a.split)

@@ -3,8 +3,11 @@ package endorser
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
+	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/wire"
@@ -48,10 +51,19 @@ type Server struct {
 	Evidence []byte
 }
 
-// maxCalls bounds the calls of one connection that are under way.
-const maxCalls = 64
+// What peers can make an endorser hold: whoever reaches its address may send, and an
+// endorser that runs out of memory or files has forgotten what it endorsed.
+const (
+	maxConnections = 64
+	maxCalls       = 16        // of one connection under way
+	largeFrame     = 256 << 10 // a full ask is smaller
+	maxLarge       = 8         // frames above that under way, of all connections
+	largeTime      = 30 * time.Second
+	acceptAgain    = 50 * time.Millisecond
+)
 
-// Serve accepts connections until ctx ends.
+// Serve accepts connections until ctx ends. What fails beside that, such as a lack of
+// files, passes: no peer can end an endorser, whose memory would be gone.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -60,20 +72,37 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
+	places := make(chan struct{}, maxConnections)
+	large := make(chan struct{}, maxLarge)
 	for {
 		conn, err := listener.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
 			return err
+		case err != nil:
+			select {
+			case <-time.After(acceptAgain):
+			case <-ctx.Done():
+			}
+			continue
 		}
-		connections.Go(func() { s.connection(ctx, conn) })
+		select {
+		case places <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		connections.Go(func() {
+			defer func() { <-places }()
+			s.connection(ctx, conn, large)
+		})
 	}
 }
 
 // connection answers one peer's frames until it goes or breaks the protocol.
-func (s *Server) connection(ctx context.Context, conn net.Conn) {
+func (s *Server) connection(ctx context.Context, conn net.Conn, large chan struct{}) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -83,21 +112,46 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	slots := make(chan struct{}, maxCalls)
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
-		f, err := wire.ReadFrame(in)
+		slots <- struct{}{}
+		f, release, err := read(ctx, conn, in, large)
 		if err != nil {
+			release()
 			return
 		}
-		slots <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-slots }()
 			answer := wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: wire.Marshal(s.handle(f))}.Append(nil)
+			release()
 			out.Lock()
 			defer out.Unlock()
+			conn.SetWriteDeadline(time.Now().Add(writeTime)) // a connection that has none fails at once
 			if _, err := conn.Write(answer); err != nil {
 				conn.Close()
 			}
 		})
 	}
+}
+
+// read takes the next frame. A large one waits for its place, and must then come in
+// time; release gives the place back.
+func read(ctx context.Context, conn net.Conn, in *bufio.Reader, large chan struct{}) (f wire.Frame, release func(), err error) {
+	release = func() {}
+	size, err := in.Peek(4)
+	if err != nil {
+		return f, release, err
+	}
+	if binary.BigEndian.Uint32(size) > largeFrame {
+		select {
+		case large <- struct{}{}:
+			release = func() { <-large }
+		case <-ctx.Done():
+			return f, release, ctx.Err()
+		}
+		conn.SetReadDeadline(time.Now().Add(largeTime))
+		defer conn.SetReadDeadline(time.Time{})
+	}
+	f, err = wire.ReadFrame(in)
+	return f, release, err
 }
 
 func (s *Server) handle(f wire.Frame) wire.Result {

@@ -25,26 +25,42 @@ type World struct {
 	Store    *ledgertest.Store
 	Chain    endorsement.Chain // what the host shows
 	Genesis  wire.Digest
+	Number   uint64 // of the genesis
 
 	mu        sync.Mutex
 	endorsers map[string]*endorser.Endorser
 	down      map[string]bool
-	// Carry, when set, plays the host: deliver brings a frame to its endorser.
-	Carry func(key []byte, kind wire.FrameKind, body []byte, deliver func() ([]byte, error)) ([]byte, error)
+	carry     Carry
+}
+
+// Carry plays the host: deliver brings a frame to its endorser.
+type Carry func(key []byte, kind wire.FrameKind, body []byte, deliver func() ([]byte, error)) ([]byte, error)
+
+// Play has frames carried so from now on; nil: faithfully.
+func (w *World) Play(c Carry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.carry = c
 }
 
 // New founds a ledger whose groups have so many endorsers each.
 func New(t testing.TB, keys *ledgertest.Keys, sizes ...int) *World {
+	t.Helper()
+	return NewGenesis(t, keys, 1, sizes...)
+}
+
+// NewGenesis is New for a later genesis of the ledger.
+func NewGenesis(t testing.TB, keys *ledgertest.Keys, number uint64, sizes ...int) *World {
 	t.Helper()
 	_, operator, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &World{
-		Keys: keys, Operator: operator, Store: ledgertest.NewStore(),
+		Keys: keys, Operator: operator, Number: number, Store: ledgertest.NewStore(),
 		endorsers: map[string]*endorser.Endorser{}, down: map[string]bool{},
 	}
-	v := &endorsement.View{Version: wire.Version, Ledger: keys.LedgerID, Genesis: 1, Number: 1}
+	v := &endorsement.View{Version: wire.Version, Ledger: keys.LedgerID, Genesis: number, Number: 1}
 	for _, size := range sizes {
 		v.Groups = append(v.Groups, w.Fresh(size))
 	}
@@ -65,7 +81,7 @@ func New(t testing.TB, keys *ledgertest.Keys, sizes ...int) *World {
 func (w *World) Fresh(n int) endorsement.Group {
 	var g endorsement.Group
 	for range n {
-		e := endorser.New(&endorser.Configuration{Ledger: w.Keys.LedgerID, Number: 1, Operator: wire.Base64(w.Operator.Public().(ed25519.PublicKey))}, w)
+		e := endorser.New(&endorser.Configuration{Ledger: w.Keys.LedgerID, Number: w.Number, Operator: wire.Base64(w.Operator.Public().(ed25519.PublicKey))}, w)
 		w.mu.Lock()
 		w.endorsers[string(e.Key())] = e
 		w.mu.Unlock()
@@ -105,10 +121,10 @@ func (w *World) public() ed25519.PublicKey { return w.Keys.Private.Public().(ed2
 
 // Identity is the ledger as the measured configuration names it.
 func (w *World) Identity() wire.LedgerIdentity {
-	return wire.LedgerIdentity{ID: w.Keys.LedgerID, Backend: wire.BackendEndorsed, Genesis: w.Genesis[:], Number: 1}
+	return wire.LedgerIdentity{ID: w.Keys.LedgerID, Backend: wire.BackendEndorsed, Genesis: w.Genesis[:], Number: w.Number}
 }
 
-// Enclaves returns the memory of one enclave that has just started.
+// Memory returns the memory of one enclave that has just started.
 func (w *World) Memory() *endorsed.Memory {
 	return endorsed.New(endorsed.Options{
 		Identity: w.Identity(),
@@ -143,6 +159,8 @@ func (w *World) Cut(key []byte, cut bool) {
 
 // View returns the newest view that the host shows.
 func (w *World) View() *endorsement.View {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	v, err := endorsement.ParseView(w.Chain.Links[len(w.Chain.Links)-1].View)
 	if err != nil {
 		panic(err)
@@ -161,22 +179,27 @@ func (w *World) Commit(ctx context.Context, c *wire.Commit) (wire.Appended, erro
 }
 
 // Views implements [endorsed.Host].
-func (w *World) Views(context.Context) ([]byte, error) { return wire.Marshal(&w.Chain), nil }
+func (w *World) Views(context.Context) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return wire.Marshal(&w.Chain), nil
+}
 
 // Relay implements [endorsed.Host].
 func (w *World) Relay(_ context.Context, key []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
 	deliver := func() ([]byte, error) { return w.deliver(key, kind, body) }
-	if w.Carry != nil {
-		return w.Carry(key, kind, body, deliver)
+	w.mu.Lock()
+	carry := w.carry
+	w.mu.Unlock()
+	if carry != nil {
+		return carry(key, kind, body, deliver)
 	}
 	return deliver()
 }
 
 func (w *World) deliver(key []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
-	w.mu.Lock()
-	e, down := w.endorsers[string(key)], w.down[string(key)]
-	w.mu.Unlock()
-	if e == nil || down {
+	e := w.reached(key)
+	if e == nil {
 		return nil, wire.Errorf(wire.CodeUnavailable, "no such endorser")
 	}
 	switch kind {
@@ -192,6 +215,37 @@ func (w *World) deliver(key []byte, kind wire.FrameKind, body []byte) ([]byte, e
 	return nil, wire.Errorf(wire.CodeMalformed, "frame kind %d", kind)
 }
 
+// reached returns an endorser that can be reached.
+func (w *World) reached(key []byte) *endorser.Endorser {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down[string(key)] {
+		return nil
+	}
+	return w.endorsers[string(key)]
+}
+
+// handOver brings a member's tails to those of the new view.
+func (w *World) handOver(word *endorsement.Finalised, group endorsement.Group) error {
+	var tails []endorsement.Tail
+	for {
+		page, err := w.Endorser(word.Member).Tails(uint64(len(tails)))
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		tails = append(tails, page...)
+	}
+	for _, n := range group {
+		if err := w.Endorser(n.Key).Adopt(word, 0, tails); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Change makes the next view with these groups, whose old members are asked where they
 // can be reached, and shows it.
 func (w *World) Change(groups ...endorsement.Group) error {
@@ -199,12 +253,10 @@ func (w *World) Change(groups ...endorsement.Group) error {
 	v := old.Next(groups)
 	s := w.Succession(v)
 	var words []endorsement.Finalised
-	for g, group := range old.Groups {
+	for _, group := range old.Groups {
 		for _, m := range group {
-			w.mu.Lock()
-			e, down := w.endorsers[string(m.Key)], w.down[string(m.Key)]
-			w.mu.Unlock()
-			if e == nil || down {
+			e := w.reached(m.Key)
+			if e == nil {
 				continue
 			}
 			word, err := e.Finalise(s)
@@ -212,22 +264,11 @@ func (w *World) Change(groups ...endorsement.Group) error {
 				return err
 			}
 			words = append(words, *word)
-			var tails []endorsement.Tail
-			for {
-				page, err := e.Tails(uint64(len(tails)))
-				if err != nil {
-					return err
-				}
-				if len(page) == 0 {
-					break
-				}
-				tails = append(tails, page...)
-			}
-			for _, n := range groups[g] {
-				if err := w.Endorser(n.Key).Adopt(word, 0, tails); err != nil {
-					return err
-				}
-			}
+		}
+	}
+	for i := range words { // after all last words: members that stay take nothing before their own
+		if err := w.handOver(&words[i], groups[old.Find(words[i].Member)]); err != nil {
+			return err
 		}
 	}
 	for _, group := range groups {
@@ -237,6 +278,8 @@ func (w *World) Change(groups ...endorsement.Group) error {
 			}
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.Chain.Links = append(w.Chain.Links, endorsement.Link{View: v.Encode(), Finalised: words})
 	return nil
 }
