@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,11 @@ func Explain(c *attestation.Claims, p *TrustPolicy, purpose string, now time.Tim
 	j.ledger()
 	j.debug()
 	j.argon2id()
+	for i, f := range j.findings {
+		if c.RuntimeData == nil && c.Configuration == nil && f.Verdict == Refused && slices.Contains(unboundFields, f.Field) {
+			j.findings[i].Remedy = unboundRemedy
+		}
+	}
 	return j.findings
 }
 

@@ -297,3 +297,26 @@ func TestLedgerOfReleaseEvidence(t *testing.T) {
 		t.Errorf("no ledger at all: refused %v", got)
 	}
 }
+
+// Where nothing is there that could be wrong, no remedy says that it is another.
+func TestRemedyWithoutRuntimeData(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	s.c.RuntimeData, s.c.Configuration, s.c.ConfigurationHash = nil, nil, wire.Digest{}
+	var got []Field
+	for _, f := range Explain(s.c, s.p, s.purpose, s.now) {
+		if f.Remedy == unboundRemedy {
+			got = append(got, f.Field)
+		}
+	}
+	if !slices.Equal(got, unboundFields) {
+		t.Errorf("without runtime data: %v", got)
+	}
+	s = newScene()
+	s.c.RuntimeData.Purpose = attestation.PurposeRelease
+	for _, f := range Explain(s.c, s.p, s.purpose, s.now) {
+		if f.Remedy == unboundRemedy {
+			t.Errorf("%s, with runtime data: %s", f.Field, f.Remedy)
+		}
+	}
+}

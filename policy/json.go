@@ -137,6 +137,8 @@ func readJSON(data []byte) (any, *Error) {
 	switch {
 	case len(data) > maxFile:
 		return nil, &Error{Reason: ReasonSize, Detail: fmt.Sprintf("%d bytes", len(data))}
+	case len(bytes.TrimSpace(data)) == 0:
+		return nil, &Error{Reason: ReasonSyntax, Detail: "empty"}
 	case !utf8.Valid(data):
 		return nil, &Error{Reason: ReasonSyntax, Detail: "not UTF-8"}
 	}
@@ -155,7 +157,7 @@ func readJSON(data []byte) (any, *Error) {
 func readValue(d *json.Decoder, path string, depth int) (any, *Error) {
 	t, err := d.Token()
 	if err != nil {
-		return nil, &Error{Member: path, Reason: ReasonSyntax, Detail: "not JSON"}
+		return nil, notJSON(d, path)
 	}
 	if t == nil {
 		return nil, &Error{Member: path, Reason: ReasonValue, Detail: "null is no value"}
@@ -191,7 +193,7 @@ func readObject(d *json.Decoder, path string, depth int) (any, *Error) {
 		t, err := d.Token()
 		name, ok := t.(string)
 		if err != nil || !ok {
-			return nil, &Error{Member: path, Reason: ReasonSyntax, Detail: "not JSON"}
+			return nil, notJSON(d, path)
 		}
 		inside := name
 		if path != "" {
@@ -211,7 +213,12 @@ func readObject(d *json.Decoder, path string, depth int) (any, *Error) {
 
 func readEnd(d *json.Decoder, path string) *Error {
 	if _, err := d.Token(); err != nil {
-		return &Error{Member: path, Reason: ReasonSyntax, Detail: "not JSON"}
+		return notJSON(d, path)
 	}
 	return nil
+}
+
+// notJSON says behind which byte of the file the text is no JSON any more.
+func notJSON(d *json.Decoder, path string) *Error {
+	return &Error{Member: path, Reason: ReasonSyntax, Detail: fmt.Sprintf("not JSON behind byte %d", d.InputOffset())}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,10 @@ func TestLint(t *testing.T) {
 		if len(got) != 1 || got[0].Field != x.field || got[0].Level != x.level || got[0].Text == "" {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+	ended := edited(perfect, func(p *TrustPolicy) { p.Expires.Want = testNow })
+	if got := Lint(ended, testNow); !strings.Contains(got[0].Text, "has ended") {
+		t.Errorf("ended: %+v", got)
 	}
 	if got := Lint(perfect(), testNow); len(got) != 1 {
 		t.Errorf("the local ledger: %+v", got)

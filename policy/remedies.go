@@ -8,7 +8,7 @@ var remedies = map[Field]string{
 	FieldPlatforms:   "another kind of hardware than the policy names: if the service moved on purpose, its new policy says so",
 	FieldSimulation:  "SIMULATION protects against nobody with access to the machine: accept it for development only, by naming its root",
 	FieldServices:    "an attestation service's word instead of evidence: ask for the hardware's own, or name the service and the compliance you accept",
-	FieldRuntimeData: "nothing says whose keys these are: the evidence cannot stand for a service; ask the service itself for a bundle",
+	FieldRuntimeData: "nothing says whose keys these are: the evidence cannot stand for a service; ask the service itself for a bundle, or, to judge the hardware alone, waive \"runtime_data\"",
 	FieldRevocation:  "nobody looked whether the certificates were withdrawn: ask for evidence with the maker's current revocation lists stapled",
 
 	FieldProducts:     "another processor line than the policy names: add it, with its firmware floor, if the service moved there",
@@ -63,3 +63,9 @@ var remedies = map[Field]string{
 	FieldDebug:        "the host can read everything in this enclave: do not use it",
 	FieldArgon2id:     "a guess of the PIN is cheaper than the policy allows: the operator raises pin.argon2id in the measured configuration",
 }
+
+// unboundFields are judged by runtime data and the configuration that they name.
+var unboundFields = []Field{FieldPurpose, FieldConfig, FieldLedgerID, FieldLedgerOrigin, FieldLedgerNumber, FieldBackends, FieldArgon2id}
+
+// unboundRemedy is theirs where there are none: nothing was found that would be wrong.
+const unboundRemedy = "the evidence has no runtime data, which would show it: see runtime_data"

@@ -29,6 +29,9 @@ func ReadFolder(folder fs.FS) (*attestation.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !IsFolder(folder) {
+		return nil, fmt.Errorf("%w: no file of the folder is named report.bin, report-base64, report.base64, report.hex or report-hex", ErrNoReport)
+	}
 	if len(report) != reportSize {
 		return nil, fmt.Errorf("%w, but %d", ErrNoReport, len(report))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -85,7 +86,7 @@ func TestReadFolderRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	if _, err := aci.ReadFolder(fstest.MapFS{}); !errors.Is(err, aci.ErrNoReport) {
+	if _, err := aci.ReadFolder(fstest.MapFS{}); !errors.Is(err, aci.ErrNoReport) || !strings.Contains(err.Error(), "report.bin") {
 		t.Errorf("empty folder: %v", err)
 	}
 	if _, err := aci.ReadFolder(fstest.MapFS{"report.hex": file([]byte("0x07"))}); !errors.Is(err, aci.ErrEncoding) {

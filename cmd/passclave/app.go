@@ -24,7 +24,8 @@ type app struct {
 	json    bool
 
 	// Flags of some commands.
-	pinFD, codeFD descriptor // the first also of a backup's passphrase
+	pinFD, codeFD descriptor
+	passphraseFD  descriptor // of a backup
 	user          string     // at the development issuer
 	noBrowser     bool
 	yes           bool
@@ -41,7 +42,7 @@ func newApp(stdin *os.File, stdout io.Writer, stderr *os.File) *app {
 	files := map[int]*os.File{}
 	return &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, terminal: term.IsTerminal(int(stderr.Fd())),
-		pinFD: descriptor{files: files}, codeFD: descriptor{files: files}, loginWithin: loginWithin,
+		pinFD: descriptor{files: files}, codeFD: descriptor{files: files}, passphraseFD: descriptor{files: files}, loginWithin: loginWithin,
 		makers: realMakers(), now: time.Now,
 	}
 }

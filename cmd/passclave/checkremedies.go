@@ -3,16 +3,30 @@ package main
 import "github.com/passclave/passclave/attestation"
 
 const (
-	genuineRemedy = "What answers cannot prove what it is. Do not use it; ask the operator, on another way than this service."
+	distrust      = "Do not use it; ask the operator, on another way than this service."
+	genuineRemedy = "What answers cannot prove what it is. " + distrust
 	nonceRemedy   = "The evidence is an old one, or was made for somebody else. Try again; if it stays so, somebody stands between."
 )
 
-// checkRemedies say, for checks that fail without anybody's ill will, what it means
-// and what to do. All others have genuineRemedy.
+// checkRemedies say, for each check that fails, what it means and what to do.
 var checkRemedies = map[attestation.Check]string{
 	attestation.CheckBundle:   "This is no evidence bundle of this version: save it again with `passclave evidence save`, or name the folder instead of a file.",
 	attestation.CheckPlatform: "This version cannot verify such evidence; a newer one may. Until then nothing is known about the service.",
-	attestation.CheckRoot:     "The certificates end at a root that is no hardware maker's. A simulation is believed only if the trust policy names its root (`simulation.roots`); anything else is forged.",
+	attestation.CheckReport: "The hardware's report is not in the one form that this version reads: damaged, changed, or made by newer firmware. " +
+		"Take it again; if it stays so, nothing is known about the service until a newer version reads it.",
+	attestation.CheckSigner: "The report names no chip's and no cloud's key as its signer: nothing vouches for it. " + distrust,
+	attestation.CheckChain: "The certificates are not those that the maker gives for such a machine: damaged, cut, mixed or forged. " +
+		"The operator fetches them again; if it stays so: " + distrust,
+	attestation.CheckSignature: "The machine's key has not signed this: something in it was changed, or the report and the certificates are of two machines. " +
+		"Take the evidence again; if it stays so, it is forged. " + distrust,
+	attestation.CheckQE:         "The enclave that signed the quote is not Intel's, or the machine does not vouch for it: whoever owns the machine may have written it. " + distrust,
+	attestation.CheckReportData: "The hardware vouches for other runtime data: the keys shown here are not the enclave's. Send nothing to them. " + distrust,
+	attestation.CheckRuntimeData: "What the enclave says of itself is not in the one form that it may have: another version made it, or somebody slips something in. " +
+		"Send nothing to its keys. " + distrust,
+	attestation.CheckConfiguration: "The configuration shown is not the one that the enclave runs with, or cannot be read: somebody shows other rules than those in force. " + distrust,
+	attestation.CheckLedger:        "Runtime data and configuration name two ledgers: the enclave contradicts what it was measured with. " + distrust,
+	attestation.CheckToken:         "This is no token as Azure Attestation or the key broker makes them. Ask for a new token. If it stays so: " + distrust,
+	attestation.CheckRoot:          "The certificates end at a root that is no hardware maker's. A simulation is believed only if the trust policy names its root (`simulation.roots`); anything else is forged.",
 	attestation.CheckValidity: "A certificate has ended, or this machine's clock is wrong. If the clock is right, the operator fetches the certificates again " +
 		"(AMD: kdsintf.amd.com, on Azure the THIM cache; Intel: the PCS, or the PCCS in use) and staples the new ones.",
 	attestation.CheckRevocation: "A certificate was withdrawn, or the stapled revocation list has ended or is not the maker's. The operator fetches the list again " +

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -20,8 +21,16 @@ import (
 // maxEvidence bounds what a service sends as its evidence, in bytes.
 const maxEvidence = 1 << 20
 
+// noEvidence is a service that gave no evidence: nothing was sent that could have changed anything.
+type noEvidence struct{ error }
+
+func (e noEvidence) Unwrap() error { return e.error }
+
 // fetchEvidence asks a service for evidence over a fresh nonce.
 func fetchEvidence(ctx context.Context, service string) (bundle, nonce []byte, err error) {
+	if u, err := url.Parse(service); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, nil, usagef("%q is not the URL of a service, such as http://127.0.0.1:8780", service)
+	}
 	nonce = make([]byte, 32)
 	rand.Read(nonce)
 	text, err := wire.Base64(nonce).MarshalText()
@@ -34,15 +43,26 @@ func fetchEvidence(ctx context.Context, service string) (bundle, nonce []byte, e
 	}
 	answer, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
-		return nil, nil, wire.NewError(wire.CodeUnavailable, err)
+		var failed *url.Error // repeats the question, nonce and all
+		if errors.As(err, &failed) {
+			err = failed.Err
+			if failed.Timeout() {
+				err = errors.New("no answer within a minute")
+			}
+		}
+		return nil, nil, noEvidence{wire.NewError(wire.CodeUnavailable, err)}
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxEvidence))
 	if err != nil {
-		return nil, nil, wire.NewError(wire.CodeUnavailable, err)
+		return nil, nil, noEvidence{wire.NewError(wire.CodeUnavailable, err)}
 	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, nil, wire.Errorf(wire.CodeUnavailable, "the host answered with HTTP status %d", answer.StatusCode)
+	switch answer.StatusCode {
+	case http.StatusOK:
+	case http.StatusTooManyRequests:
+		return nil, nil, wire.Errorf(wire.CodeRateLimited, "the host limits how often evidence is made")
+	default:
+		return nil, nil, noEvidence{wire.Errorf(wire.CodeUnavailable, "the host answered with HTTP status %d", answer.StatusCode)}
 	}
 	var a wire.Attestation
 	if err := wire.Unmarshal(body, &a); err != nil {

@@ -93,6 +93,8 @@ var remedies = map[wire.Code]string{
 // the cause, and in brackets the code.
 func words(err error) string {
 	switch {
+	case errors.Is(err, errNothingPinned):
+		return err.Error()
 	case errors.Is(err, client.ErrNoProfile):
 		return "there is no such profile; `passclave enroll URL --policy FILE` makes one, `--profile NAME` chooses another"
 	case errors.Is(err, client.ErrNotMember):
@@ -140,6 +142,10 @@ func explain(err error) string {
 	var refusal *wire.Error
 	if errors.As(err, &usage) || !errors.As(err, &refusal) {
 		return text
+	}
+	var nothing noEvidence
+	if errors.As(err, &nothing) {
+		return text + "\n  is the service running and ready (its operator looks at /readyz), and is this its URL? Nothing was learned about it"
 	}
 	if remedy := remedies[refusal.Code]; remedy != "" {
 		return fmt.Sprintf("%s\n  %s", text, remedy)

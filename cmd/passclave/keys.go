@@ -49,7 +49,7 @@ Whoever has this file and its passphrase has the KEK: keep it apart from the dat
 			if _, err := os.Stat(filepath.Join(keyFolder(state), file.FileName)); errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", state, keystore.ErrNotFound)
 			}
-			passphrase, err := a.newSecret(c.Context(), "New passphrase of the backup", passphraseRule, a.pinFD,
+			passphrase, err := a.newSecret(c.Context(), "New passphrase of the backup", passphraseRule, a.passphraseFD,
 				func(p string) error { return file.CheckPassphrase([]byte(p)) })
 			if err != nil {
 				return err
@@ -87,7 +87,7 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			passphrase, err := a.secret(c.Context(), "Passphrase of the backup", a.pinFD)
+			passphrase, err := a.secret(c.Context(), "Passphrase of the backup", a.passphraseFD)
 			if err != nil {
 				return err
 			}
@@ -104,7 +104,7 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 }
 
 func (a *app) passphraseFlag(c *cobra.Command) {
-	from(c, &a.pinFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
+	from(c, &a.passphraseFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
 }
 
 func keyFolder(state string) string { return filepath.Join(state, string(stack.Broker)) }

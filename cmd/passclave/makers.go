@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -149,10 +148,13 @@ type undecided struct{ missing *collateral.Incomplete }
 
 func (e *undecided) Unwrap() []error { return []error{errUndecided, e.missing} }
 
-func (e *undecided) Error() string {
-	text := fmt.Sprintf("%v: the evidence lacks %s", errUndecided, missingWords(e.missing.Missing))
+func (e *undecided) Error() string { return errUndecided.Error() + ": " + e.incomplete() }
+
+// incomplete says what is missing, and who was asked.
+func (e *undecided) incomplete() string {
+	text := "the evidence lacks " + missingWords(e.missing.Missing)
 	if len(e.missing.Stapled) > 0 {
-		text = fmt.Sprintf("%v: the evidence has %s that does not hold", errUndecided, missingWords(e.missing.Missing))
+		text = "the evidence has " + missingWords(e.missing.Missing) + " that does not hold"
 	}
 	for _, err := range e.missing.Stapled {
 		text += "\n  in the evidence: " + err.Error()

@@ -154,6 +154,8 @@ func TestNothingIsFetchedWithoutNeed(t *testing.T) {
 	whole, p := completeQuote(t)
 	file := at.Configuration(t)
 	simulated := at.Bundle(t, at.ClientData(t, file), file)
+	unlisted := *simulated
+	unlisted.Collateral = nil
 	demanding := strict(t)
 	demanding.Revocation = policy.Require(policy.Required)
 	both := strict(t)
@@ -177,7 +179,7 @@ func TestNothingIsFetchedWithoutNeed(t *testing.T) {
 	}{
 		"complete":                          {whole, p, then, exitDone},
 		"simulated":                         {simulated, strict(t), time.Now(), exitDone},
-		"simulated, without what is wanted": {simulated, demanding, time.Now(), exitPolicy},
+		"simulated, without what is wanted": {&unlisted, demanding, time.Now(), exitPolicy},
 		"simulated, its certificates ended": {at.Bundle(t, at.ClientData(t, file), file, at.On(ended)), strict(t), time.Now(), exitEvidence},
 		"simulated, its collateral ended":   {at.TDXBundle(t, at.ReleaseData(t, file), file), both, time.Now().AddDate(1, 0, 0), exitEvidence},
 		"simulated, root not named":         {simulated, unnamed, time.Now(), exitEvidence},
@@ -265,6 +267,9 @@ func TestUndecided(t *testing.T) {
 	var v verification
 	if code := l.command(t, then, &v, "verify", bare, "--policy", write(t, p.Encode())); code != exitPolicy || !slices.Contains(refusedIn(v), "measurement") {
 		t.Errorf("another measurement: exit code %d, refused %v", code, refusedIn(v))
+	}
+	if !slices.Equal(v.Missing, []string{"pck-crl"}) {
+		t.Errorf("missing %v", v.Missing)
 	}
 	p.Intel.TCBStatus = policy.Require([]string{"UpToDate"})
 	p.Releases[0].Measurement = policy.Waive[policy.Hex]("test")

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -39,15 +41,20 @@ func (a *app) policyInitCommand() *cobra.Command {
 		Short: "Make a trust policy from evidence that you decided to trust",
 		Long: decideHelp + `
 
-The evidence must be genuine; certificates that it lacks are fetched, as "passclave verify" does. The policy is the strictest one for it, and demands all that this
-version can judge. What is dangerous is not taken over (debugging, migration, a cheap PIN, firmware
-with known holes, a report that the host asked for): the policy then refuses this very evidence until
-somebody waives that by name. It names no chip and never expires: narrow that by hand.
+The evidence must be genuine; certificates that it lacks are fetched, as "passclave verify" does. The
+policy is the strictest one for it, and demands all that this version can judge. What is dangerous is
+not taken over (debugging, migration, a cheap PIN, firmware with known holes, a report that the host
+asked for): the policy then refuses this very evidence until somebody waives that by name. It names
+no chip and never expires: narrow that by hand. What a folder of ACI cannot show (configuration,
+ledger) stands in it as zeros, which no service has.
+
+A simulation's root lies in its state folder: simtee/simulation-root.pem for SEV-SNP,
+simtee/simulation-intel-root.pem for TDX and SGX.
 
 Exit code: 0 made, and it accepts the evidence; 2 made, and it refuses the evidence; 3 the evidence is
 not genuine; 1 nothing was made.`,
 		Example: `  passclave policy init --evidence evidence.cbor -o policy.json
-  passclave policy init --evidence http://127.0.0.1:8780 --simulation-root state/simulation-root.pem -o policy.json
+  passclave policy init --evidence http://127.0.0.1:8780 --simulation-root state/simtee/simulation-root.pem -o policy.json
   passclave policy lint policy.json`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -86,7 +93,7 @@ not genuine; 1 nothing was made.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&from, "evidence", "", "saved bundle, folder in ACI's layout, or `URL` of a service")
+	c.Flags().StringVar(&from, "evidence", "", "what to make it of, `FILE|FOLDER|URL`: saved bundle, folder in ACI's layout, a service")
 	c.Flags().StringVarP(&file, "output", "o", "", "`file` to write: it must not exist")
 	c.Flags().StringVar(&root, "simulation-root", "", "believe simulated hardware under this root: its certificate's `file` (PEM) or SHA-256 in hexadecimal")
 	c.Flags().StringVar(&service, "attestation-service", "", "believe tokens of the attestation service at this https `URL`")
@@ -104,6 +111,9 @@ func believed(root, service string) (*policy.TrustPolicy, error) {
 		p.Simulation = &policy.Simulation{Roots: []policy.Hex{h}}
 	}
 	if service != "" {
+		if u, err := url.Parse(service); err != nil || u.Scheme != "https" || u.Host == "" {
+			return nil, usagef("--attestation-service: %q is not an https URL", service)
+		}
 		p.AttestationServices = []policy.AttestationService{{Issuer: service}}
 	}
 	return p, nil
@@ -115,6 +125,9 @@ func rootHash(root string) ([]byte, error) {
 		return h, nil
 	}
 	data, err := os.ReadFile(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("--simulation-root: %q is neither a file that is there nor a SHA-256 of 64 hexadecimal digits", root)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -119,3 +119,13 @@ func TestNoTerminal(t *testing.T) {
 		t.Errorf("with --yes: %v, %v", yes, err)
 	}
 }
+
+// What names the flag to use names one that the command has.
+func TestDescriptorNames(t *testing.T) {
+	t.Parallel()
+	a := newApp(os.Stdin, io.Discard, os.Stderr)
+	a.rootCommand()
+	if a.pinFD.name != "pin-fd" || a.codeFD.name != "code-fd" || a.passphraseFD.name != "passphrase-fd" {
+		t.Errorf("%q, %q, %q", a.pinFD.name, a.codeFD.name, a.passphraseFD.name)
+	}
+}

@@ -126,7 +126,7 @@ func (a *app) completeForOthers(ctx context.Context, b *attestation.Bundle) (fou
 			}
 			continue
 		}
-		a.warn("%v", &undecided{missing})
+		a.warn("incomplete: %s", (&undecided{missing}).incomplete())
 		lacking = append(lacking, missing.Missing)
 		if missing.Missing == collateral.Certificates {
 			break // nothing else can be looked for without

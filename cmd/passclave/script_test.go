@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PASSCLAVE_HOME", filepath.Join(e.WorkDir, "profiles"))
 			e.Setenv("SERVICE", service(t, honest))
 			e.Setenv("REPLAYING", service(t, func([]byte) []byte { return make([]byte, 32) }))
+			e.Setenv("ELSEWHERE", answering(t, http.StatusNotFound))
+			e.Setenv("BUSY", answering(t, http.StatusTooManyRequests))
 			e.Setenv("ROOT", attestationtest.Roots(attestationtest.NewMachine(t)).Simulation[0].String())
 			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir), writeEvidence(t, e.WorkDir))
 		},

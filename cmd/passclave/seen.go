@@ -33,7 +33,10 @@ func seen(c *attestation.Claims) map[attestation.Check]string {
 	if c.SNP != nil {
 		out[attestation.CheckPlatform] += ", " + c.Product
 		out[attestation.CheckSigner] = c.Signer
-		out[attestation.CheckTCB] = fmt.Sprintf("bootloader %d, tee %d, snp %d, microcode %d, fmc %d", t.Bootloader, t.TEE, t.SNP, t.Microcode, t.FMC)
+		out[attestation.CheckTCB] = fmt.Sprintf("bootloader %d, tee %d, snp %d, microcode %d", t.Bootloader, t.TEE, t.SNP, t.Microcode)
+		if c.Product == "Turin" {
+			out[attestation.CheckTCB] += fmt.Sprintf(", fmc %d", t.FMC)
+		}
 		out[attestation.CheckChip] = hex.EncodeToString(c.ChipID)
 		if c.Signer == attestation.SignerVLEK {
 			out[attestation.CheckChip] = "a VLEK vouches for no chip"

@@ -77,6 +77,8 @@ func TestConclusion(t *testing.T) {
 	for want, v := range map[string]verification{
 		"ACCEPTED": {Verdict: verdictAccepted},
 		"REFUSED BY THE POLICY, SIMULATION, 1 check waived": {Verdict: verdictRefused, Simulation: true, Waived: 1},
+		"ACCEPTED, 1 DANGER (! above)":                      {Verdict: verdictAccepted, Dangers: 1},
+		"ACCEPTED, 12 DANGERS (! above), 1 check waived":    {Verdict: verdictAccepted, Dangers: 12, Waived: 1},
 		"ACCEPTED, 12 checks waived":                        {Verdict: verdictAccepted, Waived: 12},
 	} {
 		var out bytes.Buffer

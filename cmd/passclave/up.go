@@ -71,8 +71,8 @@ folder, can read all. It is for trying, developing and testing.`,
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
-	c.Flags().StringVar(&platform, "platform", "", "what the first start simulates: sev-snp, tdx or sgx, a `name` (default sev-snp)")
-	c.Flags().StringVar(&ledger, "ledger", "", "what the first start founds: local, or endorsed by three endorsers, a `name` (default local)")
+	c.Flags().StringVar(&platform, "platform", "", "`name` of what the first start simulates: sev-snp, tdx or sgx (default sev-snp)")
+	c.Flags().StringVar(&ledger, "ledger", "", "`name` of what the first start founds: local, or endorsed, with three endorsers (default local)")
 	return c
 }
 

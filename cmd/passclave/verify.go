@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/policy"
 )
 
@@ -22,7 +23,9 @@ type verification struct {
 	Simulation bool     `json:"simulation"`
 	Fresh      bool     `json:"fresh"`   // made for this command's question
 	Fetched    []string `json:"fetched"` // what the evidence lacks, and its maker or this machine's cache gave
+	Missing    []string `json:"missing"` // what nobody gave; the verdict would be no better with it
 	Waived     int      `json:"waived"`  // checks that the policy does without
+	Dangers    int      `json:"dangers"` // warnings of what is genuine and lets the host in
 	Warnings   []string `json:"warnings"`
 	Findings   []line   `json:"findings"`
 }
@@ -51,7 +54,8 @@ answers are verified, and kept in the user's cache folder. For a simulation noth
 tokens of an attestation service, the keys of the services that the policy names are.
 
 Exit code: 0 accepted, 2 genuine but refused by the policy, 3 not genuine, 1 could not tell: what is
-missing, and who was asked, is said then.`,
+missing, and who was asked, is said then. Warnings come first. What the host may do although all is
+genuine (read memory, run commands) is a danger: the last line counts dangers, also of what is accepted.`,
 		Example: `  passclave verify --profile laptop
   passclave verify http://127.0.0.1:8780 --policy state/policy.json --json
   passclave verify evidence.cbor --policy policy.json
@@ -59,6 +63,10 @@ missing, and who was asked, is said then.`,
 		Args: func(c *cobra.Command, given []string) error {
 			if len(given) > 1 {
 				return usagef("%s takes one URL, file or folder", c.CommandPath())
+			}
+			// A script's variable that is not set must not become "what the profile has".
+			if len(given) == 1 && given[0] == "" || c.Flags().Changed("policy") && policyFile == "" {
+				return usagef("%s was given an empty name", c.CommandPath())
 			}
 			return nil
 		},
@@ -69,7 +77,7 @@ missing, and who was asked, is said then.`,
 			}
 			p, err := policy.Parse(trust)
 			if err != nil {
-				return fmt.Errorf("trust policy: %w", err)
+				return fmt.Errorf("%s: %w", firstOf(policyFile, "pinned in the profile"), err)
 			}
 			e, err := a.loadEvidence(c.Context(), from)
 			if err != nil {
@@ -80,24 +88,28 @@ missing, and who was asked, is said then.`,
 				return err
 			}
 			unknown := a.completeEvidence(c.Context(), e, roots, wantedBy(p))
-			if unknown != nil && !errors.Is(unknown, errUndecided) {
+			var lacking *undecided
+			if unknown != nil && !errors.As(unknown, &lacking) {
 				return unknown
 			}
 			j := judge(e, p, roots, a.now())
-			if unknown != nil {
+			missing := []string{}
+			if lacking != nil {
 				if !j.decided(e, roots, a.now()) {
 					return unknown
 				}
-				a.warn("%v", unknown)
+				missing = append(missing, lacking.missing.Missing)
+				a.warn("incomplete: %s", lacking.incomplete())
 			}
 			out := verification{Service: from, Source: e.source, Verdict: j.verdict, Fresh: e.nonce != nil && j.claims != nil && j.verdict != verdictNotGenuine,
-				Fetched: append([]string{}, e.fetched...), Waived: j.waived(), Warnings: []string{}, Findings: j.lines}
+				Fetched: append([]string{}, e.fetched...), Missing: missing, Waived: j.waived(), Warnings: []string{}, Findings: j.lines}
 			if e.bundle != nil {
 				out.Platform = string(e.bundle.Platform)
 			}
 			if j.claims != nil {
 				out.Simulation = j.claims.Simulated
 				out.Warnings = append(out.Warnings, warnings(j.claims, p)...)
+				out.Dangers = dangers(j.claims)
 			}
 			if err := a.print(out, func(w io.Writer) { printVerification(w, out) }); err != nil {
 				return err
@@ -117,6 +129,20 @@ func warnings(c *attestation.Claims, p *policy.TrustPolicy) (out []string) {
 	return out
 }
 
+// dangers counts the warnings of what no policy waives away: what the host may do.
+func dangers(c *attestation.Claims) (n int) {
+	for _, w := range policy.Warnings(c, nil) {
+		switch w.Field {
+		case policy.FieldHostData, policy.FieldDebug, policy.FieldMigration, policy.FieldTCBStatus:
+			n++
+		}
+	}
+	return n
+}
+
+// errNothingPinned is a verify that names no policy or no service, where no profile does.
+var errNothingPinned = fmt.Errorf("%w: name service and trust policy, as in `passclave verify URL|FILE|FOLDER --policy FILE`", client.ErrNoProfile)
+
 // toVerify returns the service and the policy: those of the arguments, else of the profile.
 func (a *app) toVerify(c *cobra.Command, given []string, policyFile string) (service string, trust []byte, err error) {
 	if len(given) > 0 {
@@ -131,6 +157,9 @@ func (a *app) toVerify(c *cobra.Command, given []string, policyFile string) (ser
 		return service, trust, nil
 	}
 	d, err := a.open(c.Context())
+	if errors.Is(err, client.ErrNoProfile) {
+		return "", nil, errNothingPinned
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -149,15 +178,28 @@ func printVerification(w io.Writer, v verification) {
 		fmt.Fprintf(w, "! %s\n", printable(text))
 	}
 	printChecks(w, v.Findings)
-	for _, l := range v.Findings {
-		if l.Remedy != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", l.Name, l.Remedy)
-		}
-	}
+	printRemedies(w, v.Findings)
 	if len(v.Fetched) > 0 {
 		fmt.Fprintf(w, "\nNot in the evidence, and fetched from the hardware's maker or had from this machine's cache: %s\n", printable(strings.Join(v.Fetched, ", ")))
 	}
 	fmt.Fprintf(w, "\n%s: %s\n", printable(v.Service), conclusion(v))
+}
+
+// printRemedies says each remedy once, after all checks that it is for.
+func printRemedies(w io.Writer, lines []line) {
+	names, texts := map[string][]string{}, []string{}
+	for _, l := range lines {
+		if l.Remedy == "" {
+			continue
+		}
+		if names[l.Remedy] == nil {
+			texts = append(texts, l.Remedy)
+		}
+		names[l.Remedy] = append(names[l.Remedy], l.Name)
+	}
+	for _, text := range texts {
+		fmt.Fprintf(w, "\n%s: %s\n", strings.Join(names[text], ", "), text)
+	}
 }
 
 // conclusion is the last line: what must not be overlooked stands beside the verdict.
@@ -165,6 +207,9 @@ func conclusion(v verification) string {
 	text := strings.ToUpper(v.Verdict)
 	if v.Simulation {
 		text += ", SIMULATION"
+	}
+	if v.Dangers > 0 {
+		text += ", " + strings.ToUpper(count(v.Dangers, "danger")) + " (! above)"
 	}
 	if v.Waived > 0 {
 		text += ", " + count(v.Waived, "check") + " waived"

@@ -34,6 +34,14 @@ func service(t *testing.T, nonce func([]byte) []byte, options ...attestationtest
 	return server.URL
 }
 
+// answering is a server that has nothing but an HTTP status for everybody.
+func answering(t *testing.T, status int) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 func honest(asked []byte) []byte { return asked }
 
 // strict is the policy that accepts attestationtest's ordinary evidence.
@@ -152,5 +160,32 @@ func TestVerifyCannotTell(t *testing.T) {
 				t.Errorf("exit code %d, not %d: %s", code, c.exit, out.Bytes())
 			}
 		})
+	}
+}
+
+// A danger is counted whether the policy refuses it or not.
+func TestDangers(t *testing.T) {
+	t.Parallel()
+	for want, options := range map[int][]attestationtest.Option{0: nil, 1: {attestationtest.Debug()}} {
+		p := strict(t)
+		p.Debug = policy.Waive[policy.Permission]("test")
+		var out bytes.Buffer
+		code := run(t.Context(), []string{"verify", service(t, honest, options...), "--policy", write(t, p.Encode()), "--json"}, os.Stdin, &out, os.Stderr)
+		var v verification
+		if err := json.Unmarshal(out.Bytes(), &v); err != nil || code != exitDone || v.Dangers != want {
+			t.Errorf("exit code %d, %d dangers, not %d (%v)", code, v.Dangers, want, err)
+		}
+	}
+}
+
+// A variable of a script that is not set must not become what the profile has.
+func TestEmptyNames(t *testing.T) {
+	t.Parallel()
+	file := write(t, strict(t).Encode())
+	for _, args := range [][]string{{"verify", "", "--policy", file}, {"verify", file, "--policy", ""}, {"verify", "--policy="}} {
+		var out bytes.Buffer
+		if code := run(t.Context(), append(args, "--json"), os.Stdin, &out, os.Stderr); code != exitUsage {
+			t.Errorf("%q: exit code %d: %s", args, code, out.Bytes())
+		}
 	}
 }
