@@ -28,11 +28,11 @@ func (e *Endorser) Found(s *endorsement.Succession) error {
 	case v.Find(e.Key()) < 0:
 		return wire.Errorf(wire.CodeView, "this endorser is no member of view %d", v.Number)
 	}
-	e.enter(v, map[wire.StreamID]wire.Head{}, map[wire.StreamID]bool{})
+	e.enter(v, newHeads(), map[wire.StreamID]bool{})
 	return nil
 }
 
-func (e *Endorser) enter(v *endorsement.View, streams map[wire.StreamID]wire.Head, broken map[wire.StreamID]bool) {
+func (e *Endorser) enter(v *endorsement.View, streams *heads, broken map[wire.StreamID]bool) {
 	e.view, e.hash, e.streams, e.broken = v, v.Hash(), streams, broken
 	e.former, e.finalised, e.sorted, e.adoption = e.finalised, nil, nil, nil
 }
@@ -91,8 +91,8 @@ func (e *Endorser) Finalise(s *endorsement.Succession) (*endorsement.Finalised, 
 	case !v.Follows(e.view):
 		return nil, wire.Errorf(wire.CodeView, "view %d does not follow view %d", v.Number, e.view.Number)
 	}
-	e.sorted = make([]wire.StreamID, 0, len(e.streams))
-	for s := range e.streams {
+	e.sorted = make([]wire.StreamID, 0, e.streams.len())
+	for s := range e.streams.streams() {
 		e.sorted = append(e.sorted, s)
 	}
 	slices.SortFunc(e.sorted, func(a, b wire.StreamID) int { return slices.Compare(a[:], b[:]) })
@@ -106,7 +106,7 @@ func (e *Endorser) Finalise(s *endorsement.Succession) (*endorsement.Finalised, 
 }
 
 func (e *Endorser) tail(s wire.StreamID) endorsement.Tail {
-	return endorsement.Tail{Stream: s, Head: e.streams[s], Discontinued: e.broken[s]}
+	return endorsement.Tail{Stream: s, Head: e.streams.of(s), Discontinued: e.broken[s]}
 }
 
 // MaxTails bounds a page of tails.
@@ -133,9 +133,9 @@ func (e *Endorser) Tails(from uint64) ([]endorsement.Tail, error) {
 type adoption struct {
 	view    wire.Digest // whose tails they are
 	from    map[string]*incoming
-	streams map[wire.StreamID]wire.Head // the highest of all
-	split   map[wire.StreamID]bool      // two entries at that place
-	broken  map[wire.StreamID]bool      // discontinued before
+	streams *heads                 // the highest of all
+	split   map[wire.StreamID]bool // two entries at that place
+	broken  map[wire.StreamID]bool // discontinued before
 }
 
 // incoming is one member's tails as far as they came.
@@ -163,7 +163,7 @@ func (e *Endorser) Adopt(word *endorsement.Finalised, index uint64, tails []endo
 	}
 	a := e.adoption
 	if a == nil || a.view != word.View || index == 0 && a.from[string(word.Member)] != nil {
-		a = &adoption{view: word.View, from: map[string]*incoming{}, streams: map[wire.StreamID]wire.Head{}, split: map[wire.StreamID]bool{}, broken: map[wire.StreamID]bool{}}
+		a = &adoption{view: word.View, from: map[string]*incoming{}, streams: newHeads(), split: map[wire.StreamID]bool{}, broken: map[wire.StreamID]bool{}}
 		e.adoption = a
 	}
 	in := a.from[string(word.Member)]
@@ -188,10 +188,10 @@ func (e *Endorser) Adopt(word *endorsement.Finalised, index uint64, tails []endo
 // discontinue it: nobody can tell any more which of them a person was shown. Below it
 // they do no harm: what stands higher was appended to the one that a majority held.
 func (a *adoption) merge(t endorsement.Tail) {
-	at, known := a.streams[t.Stream]
+	at, known := a.streams.of(t.Stream), a.streams.has(t.Stream)
 	switch {
 	case !known || t.Head.Sequence > at.Sequence:
-		a.streams[t.Stream] = t.Head
+		a.streams.set(t.Stream, t.Head)
 		delete(a.split, t.Stream)
 	case t.Head.Sequence == at.Sequence && t.Head.Hash != at.Hash:
 		a.split[t.Stream] = true

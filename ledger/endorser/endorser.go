@@ -17,9 +17,9 @@ type Endorser struct {
 	key           ed25519.PrivateKey
 
 	mu        sync.Mutex
-	view      *endorsement.View // nil: not a member of any yet
-	hash      wire.Digest       // of view
-	streams   map[wire.StreamID]wire.Head
+	view      *endorsement.View      // nil: not a member of any yet
+	hash      wire.Digest            // of view
+	streams   *heads                 // nil: not a member of any view yet
 	broken    map[wire.StreamID]bool // discontinued
 	signers   []ledger.Signer
 	verifier  *ledger.Verifier       // of signers; nil: no enclave was introduced yet
@@ -64,7 +64,7 @@ type Status struct {
 func (e *Endorser) Status() Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := Status{Hash: e.hash, Streams: uint64(len(e.streams)), Finalised: e.finalised != nil, Signers: uint64(len(e.signers))}
+	s := Status{Hash: e.hash, Streams: e.streams.len(), Finalised: e.finalised != nil, Signers: uint64(len(e.signers))}
 	if e.view != nil {
 		s.View = e.view.Number
 	}
@@ -159,7 +159,7 @@ func (e *Endorser) carryOut(ask *endorsement.Ask) (*endorsement.Answer, error) {
 		if e.broken[s] {
 			answer.Discontinued = append(answer.Discontinued, uint64(len(answer.Heads)))
 		}
-		answer.Heads = append(answer.Heads, e.streams[s])
+		answer.Heads = append(answer.Heads, e.streams.of(s))
 	}
 	for _, s := range ask.Reads {
 		say(s)
@@ -176,12 +176,12 @@ func (e *Endorser) carryOut(ask *endorsement.Ask) (*endorsement.Answer, error) {
 // member that was not reached for a while believes the enclave that a majority held
 // the expected head, as the enclave's own next reader would have found out.
 func (e *Endorser) append(a endorsement.Append) {
-	at := e.streams[a.Stream]
+	at := e.streams.of(a.Stream)
 	switch {
 	case e.broken[a.Stream]:
 	case at.Sequence > a.Expected.Sequence:
 	case at.Sequence == a.Expected.Sequence && at.Hash != a.Expected.Hash:
 	default:
-		e.streams[a.Stream] = a.Next
+		e.streams.set(a.Stream, a.Next)
 	}
 }

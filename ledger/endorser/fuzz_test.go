@@ -31,7 +31,9 @@ func FuzzFrames(f *testing.F) {
 		v := &endorsement.View{Version: wire.Version, Ledger: ledgerID, Genesis: 1, Number: 1, Groups: []endorsement.Group{{
 			{Key: e.Key()}, {Key: bytes.Repeat([]byte{1}, 32)}, {Key: bytes.Repeat([]byte{2}, 32)},
 		}}}
-		e.enter(v, map[wire.StreamID]wire.Head{{1}: {Sequence: 7}}, map[wire.StreamID]bool{})
+		known := newHeads()
+	known.set(wire.StreamID{1}, wire.Head{Sequence: 7})
+	e.enter(v, known, map[wire.StreamID]bool{})
 		return e, v
 	}
 	e, v := found()
@@ -52,7 +54,7 @@ func FuzzFrames(f *testing.F) {
 		for _, e := range []*Endorser{e, New(e.configuration, nobody{})} { // a member, and a fresh one
 			before := e.Status()
 			(&Server{Endorser: e}).handle(wire.Frame{Kind: wire.FrameKind(kind), Body: body})
-			if e.Status() != before || e.view != nil && e.streams[wire.StreamID{1}] != (wire.Head{Sequence: 7}) {
+			if e.Status() != before || e.view != nil && e.streams.of(wire.StreamID{1}) != (wire.Head{Sequence: 7}) {
 				t.Fatalf("frame %d changed something: %x", kind, body)
 			}
 		}
