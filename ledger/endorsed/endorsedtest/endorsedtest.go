@@ -25,6 +25,7 @@ type World struct {
 	Store    *ledgertest.Store
 	Chain    endorsement.Chain // what the host shows
 	Genesis  wire.Digest
+	Number   uint64 // of the genesis
 
 	mu        sync.Mutex
 	endorsers map[string]*endorser.Endorser
@@ -44,7 +45,19 @@ func New(t testing.TB, keys *ledgertest.Keys, sizes ...int) *World {
 		Keys: keys, Operator: operator, Store: ledgertest.NewStore(),
 		endorsers: map[string]*endorser.Endorser{}, down: map[string]bool{},
 	}
-	v := &endorsement.View{Version: wire.Version, Ledger: keys.LedgerID, Genesis: 1, Number: 1}
+	w.NextGenesis(t, sizes...)
+	return w
+}
+
+// NextGenesis stops all endorsers and founds a genesis of fresh ones, whose groups have so
+// many each.
+func (w *World) NextGenesis(t testing.TB, sizes ...int) {
+	t.Helper()
+	w.mu.Lock()
+	clear(w.endorsers)
+	w.mu.Unlock()
+	w.Number++
+	v := &endorsement.View{Version: wire.Version, Ledger: w.Keys.LedgerID, Genesis: w.Number, Number: 1}
 	for _, size := range sizes {
 		v.Groups = append(v.Groups, w.Fresh(size))
 	}
@@ -58,14 +71,13 @@ func New(t testing.TB, keys *ledgertest.Keys, sizes ...int) *World {
 	}
 	w.Genesis = v.Hash()
 	w.Chain.Links = []endorsement.Link{{View: v.Encode()}}
-	return w
 }
 
 // Fresh starts endorsers that have no memory.
 func (w *World) Fresh(n int) endorsement.Group {
 	var g endorsement.Group
 	for range n {
-		e := endorser.New(&endorser.Configuration{Ledger: w.Keys.LedgerID, Number: 1, Operator: wire.Base64(w.Operator.Public().(ed25519.PublicKey))}, w)
+		e := endorser.New(&endorser.Configuration{Ledger: w.Keys.LedgerID, Number: w.Number, Operator: wire.Base64(w.Operator.Public().(ed25519.PublicKey))}, w)
 		w.mu.Lock()
 		w.endorsers[string(e.Key())] = e
 		w.mu.Unlock()
@@ -105,7 +117,7 @@ func (w *World) public() ed25519.PublicKey { return w.Keys.Private.Public().(ed2
 
 // Identity is the ledger as the measured configuration names it.
 func (w *World) Identity() wire.LedgerIdentity {
-	return wire.LedgerIdentity{ID: w.Keys.LedgerID, Backend: wire.BackendEndorsed, Genesis: w.Genesis[:], Number: 1}
+	return wire.LedgerIdentity{ID: w.Keys.LedgerID, Backend: wire.BackendEndorsed, Genesis: w.Genesis[:], Number: w.Number}
 }
 
 // Enclaves returns the memory of one enclave that has just started.
