@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/passclave/passclave/development/statefile"
+	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
 )
@@ -40,11 +41,11 @@ func (s *Stack) checkGenesis() error {
 
 // nextGenesis founds the next genesis with endorsers that it starts.
 func (s *Stack) nextGenesis(ctx context.Context) error {
-	file, err := os.ReadFile(s.path(configurationFile))
+	before, err := os.ReadFile(s.path(configurationFile))
 	if err != nil {
 		return err
 	}
-	c, err := wire.ParseConfiguration(file)
+	c, err := wire.ParseConfiguration(before)
 	if err != nil {
 		return err
 	}
@@ -62,15 +63,16 @@ func (s *Stack) nextGenesis(ctx context.Context) error {
 	if c.Ledger, err = s.foundView(ctx, c.Ledger.ID, number); err != nil {
 		return err
 	}
-	if file, err = c.Encode(); err != nil {
+	configuration, err := c.Encode()
+	if err != nil {
 		return err
 	}
-	sum := wire.ConfigurationHash(file)
+	sum := wire.ConfigurationHash(configuration)
 	s.facts.NextConfiguration = sum[:]
 	if err := s.writeFacts(); err != nil {
 		return err
 	}
-	if err := statefile.Write(s.path(configurationFile), file); err != nil {
+	if err := statefile.Write(s.path(configurationFile), configuration); err != nil {
 		return err
 	}
 	s.facts.Configuration = sum[:]
@@ -81,7 +83,15 @@ func (s *Stack) nextGenesis(ctx context.Context) error {
 	if err := statefile.Write(s.path(policyFile), trust); err != nil {
 		return err
 	}
-	if err := statefile.Write(s.path(releaseFile), s.releasePolicy(measurement)); err != nil {
+	release := s.releasePolicy(measurement)
+	if err := statefile.Write(s.path(releaseFile), release); err != nil {
+		return err
+	}
+	keys, err := file.Open(s.path(string(Broker)))
+	if err != nil {
+		return err
+	}
+	if err := keys.SetPolicy(ctx, keyName, release); err != nil { // or the KEK is released to the former configuration alone
 		return err
 	}
 	s.Genesis = number
@@ -92,11 +102,11 @@ func (s *Stack) nextGenesis(ctx context.Context) error {
 // pinnedMeasurement is the enclave's that the clients' trust policy demands; nil where it
 // is waived. A next genesis is no occasion to accept another enclave.
 func (s *Stack) pinnedMeasurement() ([]byte, error) {
-	file, err := os.ReadFile(s.path(policyFile))
+	trust, err := os.ReadFile(s.path(policyFile))
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Parse(file)
+	p, err := policy.Parse(trust)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.path(policyFile), err)
 	}
@@ -108,7 +118,7 @@ func (s *Stack) pinnedMeasurement() ([]byte, error) {
 
 // fitsConfiguration reports whether a measured configuration is the one founded, or the
 // one that a next genesis was about to put in its place.
-func (f *facts) fitsConfiguration(file []byte) bool {
-	sum := sha256.Sum256(file)
+func (f *facts) fitsConfiguration(configuration []byte) bool {
+	sum := sha256.Sum256(configuration)
 	return bytes.Equal(sum[:], f.Configuration) || bytes.Equal(sum[:], f.NextConfiguration)
 }
