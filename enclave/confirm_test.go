@@ -174,6 +174,9 @@ func TestConfirm(t *testing.T) {
 	if n, done := second.approves(t); n != 2 || !done {
 		t.Fatalf("two of two: %d, %v", n, done)
 	}
+	if c, ok := e.effects[len(e.effects)-2].(Commit); !ok || !c.Commit.Append.Restart || len(c.Commit.Head) != 0 {
+		t.Fatalf("effects %T", e.effects[len(e.effects)-2])
+	}
 	after := first.counts()
 	if after.Kind != ledger.KindConfirm || after.Consecutive != before.Consecutive || after.Lifetime != before.Lifetime || after.Device != second.id {
 		t.Fatalf("note %+v, before %+v", after, before)
