@@ -33,11 +33,15 @@ func (c *Confirmation) Approved() (n int) {
 // approve any more. Before that the device compares the offer with what it remembers: an
 // offer that does not contain it ends in [wire.CodeFork] with an [Alarm], and nothing is
 // approved. That a device's approval is still missing is no error.
+//
+// A device whose enrol got no answer may do it too: where the account's very first entry
+// was stored, and endorsers of a later genesis did not hear of it, it looks the same as an
+// old one. It remembers nothing, and takes what is offered on trust, as it would with a sync.
 func (d *Device) Confirm(ctx context.Context, agree func(*Confirmation) (bool, error)) (*Confirmation, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.member(); err != nil {
-		return nil, err
+	if !d.p.Member && d.p.Joining == "" {
+		return nil, ErrNotMember
 	}
 	offer, err := d.offer(ctx)
 	if err != nil || offer.Confirmed || d.approvedBy(offer) {
@@ -90,6 +94,7 @@ func (d *Device) confirm(ctx context.Context, arguments *wire.Confirm, with func
 		account:  d.p.Account,
 		commands: []wire.Command{wire.NewCommand(wire.CommandConfirm, arguments)},
 		pages:    true,
+		founds:   d.p.Known.Sequence == 0,
 		apply: func(a *answer) error {
 			var result wire.ConfirmResult
 			if err := a.result(&result); err != nil {

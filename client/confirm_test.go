@@ -151,3 +151,26 @@ func TestConfirmDeclined(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// An enrol whose entry was stored, and of which no endorser of a later genesis heard.
+func TestConfirmUnansweredEnrol(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.device()
+	f.lose = func(c wire.CommandName) bool { f.lost = f.account != nil; return c == wire.CommandEnrol }
+	_, err := d.Enrol(t.Context(), "laptop", testPIN)
+	if err == nil || d.Status().Member {
+		t.Fatalf("%v", err)
+	}
+	f.lose = nil
+	_, err = d.Enrol(t.Context(), "laptop", testPIN)
+	wantCode(t, err, wire.CodeDiscontinued)
+	if c, err := d.Confirm(t.Context(), yes); err != nil || !c.Confirmed {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	a, err := d.Enrol(t.Context(), "laptop", testPIN)
+	if err != nil || !a.Completed || !d.Status().Member {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	create(t, d, "a.test", "alice")
+}

@@ -214,7 +214,7 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 	return c.member(name)
 }
 
-// confirm counts approvals of the head in force, of two.
+// confirm counts approvals of the head in force.
 func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
 	f, at := c.f, c.f.account.newest()
 	if !f.lost {
@@ -231,11 +231,12 @@ func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
 		}
 		f.approved = append(f.approved, c.device.id)
 	}
-	r := wire.ConfirmResult{Offered: at, Needed: 2}
+	needed := len(f.account.devices)/2 + 1
+	r := wire.ConfirmResult{Offered: at, Needed: uint64(needed)}
 	for _, d := range f.account.devices {
 		r.Devices = append(r.Devices, wire.ConfirmDevice{ID: d.id, Name: d.name, Approved: slices.Contains(f.approved, d.id)})
 	}
-	if len(f.approved) >= 2 {
+	if len(f.approved) >= needed {
 		f.lost = false
 		f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindConfirm, Device: c.device.id, Name: c.device.name})
 		r.Confirmed, r.Offered = true, f.account.newest()

@@ -430,3 +430,34 @@ func TestRollbackAfterConfirmation(t *testing.T) {
 		}
 	}
 }
+
+// In a later genesis the first entry of a new account was stored, and no endorser heard of
+// it: its one device brings it to life.
+func TestConfirmFirstEntry(t *testing.T) {
+	t.Parallel()
+	e := newEndorsedWorld(t)
+	e.nextGenesis()
+	p := e.device("alice")
+	a := p.enrolAsk(pin)
+	members := e.endorsers.View().Groups[0]
+	e.onCommit = func(*wire.Commit) {
+		for _, m := range members {
+			e.endorsers.Cut(m.Key, true)
+		}
+	}
+	_, err := p.send(a)
+	wantCode(t, err, wire.CodeUnavailable)
+	e.onCommit = nil
+	for _, m := range members {
+		e.endorsers.Cut(m.Key, false)
+	}
+	_, err = p.sync()
+	wantCode(t, err, wire.CodeDiscontinued)
+	if n, done := p.approves(t); n != 1 || !done {
+		t.Fatalf("%d, %v", n, done)
+	}
+	if _, err := p.sync(); err != nil {
+		t.Fatal(err)
+	}
+	p.create()
+}
