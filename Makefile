@@ -28,8 +28,8 @@ build: ## build everything into bin/ (BIN=FOLDER)
 	$(BUILD) -o $(BIN)/ $(filter-out ./cmd/passclave-enclave/,$(wildcard ./cmd/*/))
 	GOEXPERIMENT=$(ENCLAVE_EXPERIMENT) $(BUILD) -o $(BIN)/passclave-enclave ./cmd/passclave-enclave
 
-run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER; at the first start PLATFORM=tdx or sgx, LEDGER=endorsed)
-	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM)) $(if $(LEDGER),--ledger $(LEDGER))
+run: build ## start everything in simulation; its state stays in ./state (STATE=FOLDER; at the first start PLATFORM=tdx or sgx, LEDGER=endorsed; GENESIS=next where all endorsers were stopped)
+	@exec $(BIN)/passclave up --state $(STATE) $(if $(PLATFORM),--platform $(PLATFORM)) $(if $(LEDGER),--ledger $(LEDGER)) $(if $(filter next,$(GENESIS)),--next-genesis)
 
 demo: build ## tell the whole story in a temporary folder: each step must have exactly its result (LEDGER=endorsed tells more)
 	@exec $(BIN)/passclave demo $(if $(LEDGER),--ledger $(LEDGER))

@@ -18,6 +18,8 @@ type judge interface {
 	judge(bundle []byte, now time.Time) (*Evidence, error)
 	// freshness reports whether the policy accepts this backend's word for the newest head.
 	freshness(backend string) bool
+	// genesis is the one ledger and genesis that the policy demands; nil: it demands none.
+	genesis() *pinnedLedger
 }
 
 // Attested is an enclave whose evidence was accepted.

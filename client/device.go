@@ -136,8 +136,11 @@ func (d *Device) TrustPolicy() []byte {
 }
 
 // PinTrustPolicy puts another trust policy in the place of the pinned one. The
-// caller has shown the difference to the person (policy.Diff) and got a yes. The
-// pinned ledger stays.
+// caller has shown the difference to the person (policy.Diff) and got a yes.
+//
+// The pinned ledger stays, with one exception: where the policy demands a later genesis of
+// that very ledger, it is pinned instead. What the device remembers of its account stays,
+// so the account goes on only if the service still has it ([Device.Confirm]).
 func (d *Device) PinTrustPolicy(ctx context.Context, trustPolicy []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -146,6 +149,9 @@ func (d *Device) PinTrustPolicy(ctx context.Context, trustPolicy []byte) error {
 		return err
 	}
 	d.p.Policy = slices.Clone(trustPolicy)
+	if l := service.judge.genesis(); l != nil {
+		d.p.later(l)
+	}
 	d.service, d.session = service, nil
 	return d.save(ctx)
 }

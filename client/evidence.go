@@ -63,6 +63,14 @@ func (j *policyJudge) judge(encoded []byte, now time.Time) (*Evidence, error) {
 	return e, nil
 }
 
+func (j *policyJudge) genesis() *pinnedLedger {
+	l := j.policy.Ledger
+	if l.ID.Waived != "" || l.Genesis.Waived != "" || len(l.Backends) != 1 {
+		return nil
+	}
+	return &pinnedLedger{ID: l.ID.Want, Backend: l.Backends[0], Genesis: l.Genesis.Want, Number: l.Number}
+}
+
 func (j *policyJudge) freshness(backend string) bool {
 	return slices.Contains(j.policy.Ledger.Backends, backend)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/attestationtest"
+	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/wire"
 )
@@ -179,5 +180,77 @@ func TestPinTrustPolicy(t *testing.T) {
 	for _, d := range []*Device{d, f.again(d)} {
 		_, err = d.Attest(t.Context())
 		wantCode(t, err, wire.CodePolicy)
+	}
+}
+
+// A later genesis of the pinned ledger is accepted only with a trust policy that demands
+// it, and nothing but a later one of that ledger is.
+func TestPinLaterGenesis(t *testing.T) {
+	t.Parallel()
+	genesis := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+	for name, c := range map[string]struct {
+		change func(l *wire.LedgerIdentity)
+		want   wire.Code
+	}{
+		"next":                       {func(l *wire.LedgerIdentity) { l.Genesis, l.Number = genesis(2), 4 }, ""},
+		"later":                      {func(l *wire.LedgerIdentity) { l.Genesis, l.Number = genesis(2), 9 }, ""},
+		"earlier":                    {func(l *wire.LedgerIdentity) { l.Genesis, l.Number = genesis(2), 2 }, wire.CodeEntry},
+		"another of the same number": {func(l *wire.LedgerIdentity) { l.Genesis = genesis(2) }, wire.CodeEntry},
+		"another ledger":             {func(l *wire.LedgerIdentity) { l.ID, l.Genesis, l.Number = genesis(7), genesis(2), 4 }, wire.CodeEntry},
+		"another backend":            {func(l *wire.LedgerIdentity) { l.Backend, l.Genesis, l.Number = wire.BackendLocal, make([]byte, 32), 4 }, wire.CodeEntry},
+		"what is pinned, once more":  {func(l *wire.LedgerIdentity) {}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			f.config.Ledger.Backend, f.config.Ledger.Genesis, f.config.Ledger.Number = wire.BackendEndorsed, genesis(1), 3
+			p, _ := f.evident()
+			o := f.options(&MemoryStorage{}, "alice")
+			o.newJudge = nil
+			d, err := New(t.Context(), "http://service.test", p.Encode(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Attest(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.change(&f.config.Ledger)
+			f.ledger, f.signers = ledger.Succession(f.config.Ledger.ID, [][]byte{[]byte("kek")})
+			next, _ := f.evident()
+			if name != "what is pinned, once more" {
+				_, err = d.Attest(t.Context())
+				wantCode(t, err, wire.CodePolicy) // without the new policy
+			}
+			if err := d.PinTrustPolicy(t.Context(), next.Encode()); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range []*Device{d, f.again(d)} {
+				_, err = d.Attest(t.Context())
+				wantCode(t, err, c.want)
+			}
+		})
+	}
+}
+
+// A policy that waives genesis or ledger moves no pin.
+func TestWaivedGenesisMovesNoPin(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	p, _ := f.evident()
+	for name, waive := range map[string]func(*policy.Ledger){
+		"genesis":      func(l *policy.Ledger) { l.Genesis = policy.Waive[policy.Hex]("test") },
+		"ledger":       func(l *policy.Ledger) { l.ID = policy.Waive[policy.Hex]("test") },
+		"two backends": func(l *policy.Ledger) { l.Backends = []string{wire.BackendEndorsed, wire.BackendLocal} },
+	} {
+		q := *p
+		q.Ledger.Number = 2
+		waive(&q.Ledger)
+		j, err := newJudge(q.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := j.genesis(); l != nil {
+			t.Errorf("%s waived: %+v", name, l)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
@@ -32,7 +33,7 @@ func (c *fakeCall) run() *wire.Response {
 	result, again, err := c.do()
 	if err != nil {
 		r.Error = &wire.Error{Code: err.Code, AttemptsLeft: err.AttemptsLeft}
-		if a := f.account; a != nil && c.header.Known != nil && !f.mute {
+		if a := f.account; a != nil && err.Code != wire.CodeDiscontinued && c.header.Known != nil && !f.mute {
 			r.Newest, r.Entries = a.newest(), a.after(c.header.Known)
 		}
 		return r
@@ -186,6 +187,12 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 	if !c.signed(c.device.keys.Device, wire.RoleDevice, c.request.DeviceSignature) {
 		return nil, nil, refusal(wire.CodeSignature)
 	}
+	if name == wire.CommandConfirm {
+		return c.confirm()
+	}
+	if f.lost {
+		return nil, nil, refusal(wire.CodeDiscontinued)
+	}
 	if fakeChanges[name] {
 		switch last := c.device.last.Number; {
 		case c.body.Number == last:
@@ -205,6 +212,36 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 		}
 	}
 	return c.member(name)
+}
+
+// confirm counts approvals of the head in force.
+func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
+	f, at := c.f, c.f.account.newest()
+	if !f.lost {
+		return wire.ConfirmResult{Confirmed: true, Offered: at}, nil, nil
+	}
+	if approve := arguments[wire.Confirm](c).Approve; approve != nil {
+		switch {
+		case *approve != at:
+			return nil, nil, refusal(wire.CodeConflict)
+		case !c.uv():
+			return nil, nil, refusal(wire.CodeUVRequired)
+		case c.body.Login == nil:
+			return nil, nil, refusal(wire.CodeLoginRequired)
+		}
+		f.approved = append(f.approved, c.device.id)
+	}
+	needed := len(f.account.devices)/2 + 1
+	r := wire.ConfirmResult{Offered: at, Needed: uint64(needed)}
+	for _, d := range f.account.devices {
+		r.Devices = append(r.Devices, wire.ConfirmDevice{ID: d.id, Name: d.name, Approved: slices.Contains(f.approved, d.id)})
+	}
+	if len(f.approved) >= needed {
+		f.lost = false
+		f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindConfirm, Device: c.device.id, Name: c.device.name})
+		r.Confirmed, r.Offered = true, f.account.newest()
+	}
+	return r, nil, nil
 }
 
 func (c *fakeCall) ticket() any {

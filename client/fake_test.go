@@ -25,6 +25,9 @@ import (
 // fake is a service in one process: enclave, ledger, store and host, with one
 // account. It does what it must so that the client goes its way, and its hooks lie.
 type fake struct {
+	lost     bool            // the ledger lost its memory of the account
+	approved []wire.DeviceID // devices that approved what is offered
+
 	t       *testing.T
 	mu      sync.Mutex
 	config  *wire.Configuration
@@ -128,6 +131,8 @@ func (j *fakeJudge) judge(bundle []byte, _ time.Time) (*Evidence, error) {
 	}
 	return e, nil
 }
+
+func (j *fakeJudge) genesis() *pinnedLedger { return nil }
 
 func (j *fakeJudge) freshness(backend string) bool { return slices.Contains(j.backends, backend) }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Notice is something that another device did, or tried, and that the person should
-// know: a join, a PIN set, a revocation, a UV key replaced, a PIN attempt.
+// know: a join, a PIN set, a revocation, a UV key replaced, a PIN attempt, a confirmation.
 type Notice struct {
 	Sequence uint64        `cbor:"1,keyasint"`
 	Kind     ledger.Kind   `cbor:"2,keyasint"` // KindReserve: a PIN attempt whose result was never recorded
@@ -58,7 +58,7 @@ func (d *Device) read(e *ledger.Entry) bool {
 		p.keep(Notice{Sequence: e.Sequence})
 		return true
 	}
-	if n.Kind != ledger.KindReserve && n.Kind != ledger.KindWrong {
+	if n.Kind != ledger.KindReserve && n.Kind != ledger.KindWrong && n.Kind != ledger.KindConfirm {
 		p.Edited = max(p.Edited, e.Sequence)
 	}
 	switch n.Kind {

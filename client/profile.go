@@ -143,6 +143,17 @@ func (p *profile) pin(l pinnedLedger) (changed bool, err error) {
 	return changed, nil
 }
 
+// later pins a later genesis of the pinned ledger. Any other one changes nothing, so that
+// evidence of it is refused: another ledger, another backend, an earlier genesis, or
+// another one of the same number.
+func (p *profile) later(l *pinnedLedger) {
+	old := p.Ledger
+	if old == nil || !bytes.Equal(old.ID, l.ID) || old.Backend != l.Backend || l.Number <= old.Number {
+		return
+	}
+	old.Genesis, old.Number = l.Genesis, l.Number
+}
+
 func parseProfile(data []byte) (*profile, error) {
 	var p profile
 	if err := wire.Unmarshal(data, &p); err != nil {

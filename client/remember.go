@@ -20,6 +20,9 @@ import (
 // A refusal because of a newer epoch is followed one page far only: the sync behind it
 // goes on, and brings the notes' keys with the entries.
 //
+// An answer to confirm is followed one page far, too: a discontinued account has no
+// other command that would bring the next one.
+//
 // Where nothing is remembered it takes the newest entry on trust once r succeeded
 // and r is what makes the device a member; entries that came along must be signed
 // and lead there.
@@ -34,7 +37,7 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 		return nil // whoever says that this device is not a member must show what became of the history
 	}
 	err := d.extend(s, response)
-	behind := response.Error != nil && response.Error.Code == wire.CodeEpoch
+	behind := response.Error != nil && response.Error.Code == wire.CodeEpoch || r.pages
 	for err == nil && !behind && d.p.Known.Sequence < response.Newest.Sequence {
 		err = d.catchUp(ctx, s, response.Newest)
 	}

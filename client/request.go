@@ -21,6 +21,7 @@ type request struct {
 	once     bool         // a PIN attempt: sent once, whatever happens
 	number   uint64       // of enrol and join; other changes are numbered by call
 	stranger bool         // needs no membership: the answer says nothing about the history
+	pages    bool         // asked again by its caller until its entries reach the newest
 	founds   bool         // its success makes the newest entry the first one remembered
 	refused  bool         // out: the last answer was a sealed refusal
 	sent     int          // out: copies that went to the host

@@ -56,8 +56,9 @@ type service struct {
 	log           *logs
 	transport     *http.Transport
 
-	stack       *stack.Stack // instead of all below, where the parts are processes
-	link        *link.Link   // of the host that runs now
+	stack       *stack.Stack  // instead of all below, where the parts are processes
+	founded     stack.Options // with which stack was started
+	link        *link.Link    // of the host that runs now
 	stopHost    func()
 	stopEnclave func()
 }

@@ -55,6 +55,12 @@ func newStack(t testing.TB) *service {
 // newStackOn is [newStack] on a platform.
 func newStackOn(t testing.TB, p attestation.Platform) *service {
 	t.Helper()
+	return newStackFounded(t, func(f *stack.Founding) { f.Platform = p })
+}
+
+// newStackFounded is [newStack] founded otherwise.
+func newStackFounded(t testing.TB, change func(*stack.Founding)) *service {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("processes are not started with -short")
 	}
@@ -75,17 +81,19 @@ func newStackOn(t testing.TB, p attestation.Platform) *service {
 	programs := bin(t) // before the clock runs: the first to ask builds them
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s.stack, err = stack.Start(ctx, stack.Options{
+	s.founded = stack.Options{
 		Dir: dir, Bin: programs, Log: s.log, HostDials: "run/proxy.sock",
 		Founding: stack.Founding{
-			Strict: true, AnyPorts: true, Platform: p,
+			Strict: true, AnyPorts: true,
 			PIN: wire.PINConfiguration{ConsecutiveLimit: consecutive, LifetimeLimit: lifetime, Argon2id: cheap},
 		},
-	})
+	}
+	change(&s.founded.Founding)
+	s.stack, err = stack.Start(ctx, s.founded)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.stack.Stop)
+	t.Cleanup(func() { s.stack.Stop() })
 	s.url = s.stack.URL
 	s.ready()
 	s.readFounded()

@@ -29,6 +29,7 @@ var commands = map[wire.CommandName]command{
 	wire.CommandSync:      {do: with((*tx).sync), alone: true},
 	wire.CommandDevices:   {do: with((*tx).devices)},
 	wire.CommandHistory:   {do: with((*tx).history), alone: true},
+	wire.CommandConfirm:   {do: with((*tx).confirm), alone: true},
 }
 
 // with decodes a command's arguments strictly before it runs.

@@ -47,11 +47,18 @@ type Committed struct {
 	Err     error
 }
 
+// Kept answers [Keep].
+type Kept struct {
+	Approvals [][]byte // not believed
+	Err       error
+}
+
 func (Received) event()    {}
 func (HeadRead) event()    {}
 func (Loaded) event()      {}
 func (KeysFetched) event() {}
 func (Committed) event()   {}
+func (Kept) event()        {}
 
 // Effect is what a request asks of the world. At most one is under way at a time.
 type Effect interface{ effect() }
@@ -78,6 +85,9 @@ type FetchKeys struct {
 // only the entry is appended.
 type Commit struct{ Commit wire.Commit }
 
+// Keep asks the host to keep an approval of a discontinued account, and for all of them.
+type Keep struct{ Keep wire.Keep }
+
 // Reply ends a request.
 type Reply struct {
 	Response *wire.Response
@@ -96,4 +106,5 @@ func (ReadHead) effect()  {}
 func (Load) effect()      {}
 func (FetchKeys) effect() {}
 func (Commit) effect()    {}
+func (Keep) effect()      {}
 func (Reply) effect()     {}

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,8 +42,11 @@ type world struct {
 	onState  func(*wire.State)            // on the state that the host forwards or loads
 	onLoad   func(wire.Need, *wire.State) // on whatever it loads
 	onCommit func(*wire.Commit)
+	onKeep   func(*Kept)
 	effects  []Effect // of the last request, in order
 	reply    Reply    // its end
+
+	approvals map[wire.AccountID][][]byte // of discontinued accounts, as the host keeps them
 }
 
 func newWorld(t testing.TB) *world {
@@ -143,6 +147,8 @@ func (w *world) do(e Effect) Event {
 		return Loaded{State: w.state(e.Need)}
 	case FetchKeys:
 		return KeysFetched{Keys: w.jwks}
+	case Keep:
+		return w.keep(e.Keep)
 	case Commit:
 		if w.onCommit != nil {
 			w.onCommit(&e.Commit)
@@ -152,6 +158,21 @@ func (w *world) do(e Effect) Event {
 	}
 	w.t.Fatalf("effect %T", e)
 	return nil
+}
+
+// keep is the host's part in a confirmation.
+func (w *world) keep(k wire.Keep) Kept {
+	if w.approvals == nil {
+		w.approvals = map[wire.AccountID][][]byte{}
+	}
+	if len(k.Approval) > 0 {
+		w.approvals[k.Account] = append(w.approvals[k.Account], k.Approval)
+	}
+	e := Kept{Approvals: slices.Clone(w.approvals[k.Account])}
+	if w.onKeep != nil {
+		w.onKeep(&e)
+	}
+	return e
 }
 
 // commits counts the writes that the last request asked for.

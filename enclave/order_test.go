@@ -20,8 +20,9 @@ func TestCommandsThatStandAlone(t *testing.T) {
 		wire.CommandRevoke: func() (*phone, *ask) {
 			return p, p.ask(wire.NewCommand(wire.CommandRevoke, wire.Revoke{Device: p.id}))
 		},
-		wire.CommandReseal: func() (*phone, *ask) { return p, p.ask(wire.NewCommand(wire.CommandReseal, wire.ResealPage{})) },
-		wire.CommandSync:   func() (*phone, *ask) { return p, p.ask(wire.NewCommand(wire.CommandSync, wire.Sync{})) },
+		wire.CommandReseal:  func() (*phone, *ask) { return p, p.ask(wire.NewCommand(wire.CommandReseal, wire.ResealPage{})) },
+		wire.CommandSync:    func() (*phone, *ask) { return p, p.ask(wire.NewCommand(wire.CommandSync, wire.Sync{})) },
+		wire.CommandConfirm: func() (*phone, *ask) { return p, p.ask(wire.NewCommand(wire.CommandConfirm, wire.Confirm{})) },
 		wire.CommandHistory: func() (*phone, *ask) {
 			return p, p.ask(wire.NewCommand(wire.CommandHistory, wire.History{From: 1, To: 1}))
 		},

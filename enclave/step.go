@@ -14,19 +14,20 @@ import (
 // State is one request on its way. The zero State waits for [Received]; a State
 // that was passed to [Core.Step] must not be used again.
 type State struct {
-	phase   phase
-	in      Received
-	request wire.Request
-	body    *wire.Body
-	at      ledger.SignedHead // the newest head, by the ledger's word
-	have    atHand
-	pending *pending
-	attempt *attempt
-	login   *VerifiedLogin
-	loads   int       // of the state, since it last matched
-	matched bool      // the state at hand is the one that stands
-	races   int       // commits that another won
-	spent   wire.Head // the own RESERVE that was said not to stand
+	phase      phase
+	in         Received
+	request    wire.Request
+	body       *wire.Body
+	at         ledger.SignedHead // the newest head, by the ledger's word
+	have       atHand
+	pending    *pending
+	attempt    *attempt
+	confirming *confirming
+	login      *VerifiedLogin
+	loads      int       // of the state, since it last matched
+	matched    bool      // the state at hand is the one that stands
+	races      int       // commits that another won
+	spent      wire.Head // the own RESERVE that was said not to stand
 }
 
 type phase int
@@ -39,6 +40,7 @@ const (
 	phaseCommit         // Commit of a change
 	phaseReserve        // Commit of a PIN attempt's RESERVE
 	phaseResult         // Commit of its RESULT
+	phaseKeep           // Keep of an approval is under way
 	phaseFinished       // Reply went out
 )
 
@@ -108,6 +110,10 @@ func (c *Core) Step(s State, e Event) (State, []Effect) {
 	case KeysFetched:
 		if s.phase == phaseMore {
 			return c.keysFetched(s, e)
+		}
+	case Kept:
+		if s.phase == phaseKeep {
+			return c.kept(s, e)
 		}
 	case Committed:
 		switch s.phase {
@@ -180,7 +186,7 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 		return c.refuse(s, e.Err)
 	}
 	s.at = e.Head
-	if s.at.Discontinued {
+	if s.at.Discontinued && s.body.Commands[0].Name != wire.CommandConfirm {
 		return c.refuse(s, wire.Errorf(wire.CodeDiscontinued, "the ledger does not remember this account"))
 	}
 	if s.spent != (wire.Head{}) && s.at.Head == s.spent {
@@ -222,6 +228,8 @@ func (c *Core) decide(s State) (State, []Effect) {
 	case t.reserve != nil:
 		s.attempt = t.reserve
 		return c.sendReserve(s, t)
+	case t.confirming != nil:
+		return c.sendKeep(s, t.confirming)
 	case t.change != nil:
 		s.pending = t.seal()
 		s.phase = phaseCommit
@@ -321,7 +329,7 @@ func (c *Core) again(s State) (State, []Effect) {
 	if s.races > maxRaces {
 		return c.refuse(s, wire.Errorf(wire.CodeConflict, "lost %d races", s.races))
 	}
-	s.pending = nil
+	s.pending, s.confirming = nil, nil
 	s.have.blobs, s.have.entries, s.have.manifest, s.have.loaded = nil, nil, nil, false
 	return c.loadState(s)
 }

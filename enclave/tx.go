@@ -19,11 +19,12 @@ type tx struct {
 	device  *device  // the member that asks; nil for ticket, enrol and join
 	command int      // index of the one that runs
 
-	results [][]byte
-	again   *wire.Outcome // this number was done before
-	change  *change
-	reserve *attempt // a PIN attempt is to begin
-	who     *person  // the login, once verified
+	results    [][]byte
+	again      *wire.Outcome // this number was done before
+	change     *change
+	reserve    *attempt    // a PIN attempt is to begin
+	confirming *confirming // approvals are to be counted
+	who        *person     // the login, once verified
 
 	uvProven    bool
 	vaultProven bool
@@ -102,7 +103,7 @@ func (t *tx) run() error {
 		if err != nil {
 			return err
 		}
-		if t.reserve != nil {
+		if t.reserve != nil || t.confirming != nil {
 			return nil
 		}
 		t.results = append(t.results, wire.Marshal(result))

@@ -33,6 +33,7 @@ func TestVaultSecretNeeded(t *testing.T) {
 		wire.CommandDevices:   wire.Devices{},
 		wire.CommandSync:      wire.Sync{},
 		wire.CommandHistory:   wire.History{From: 1, To: 9},
+		wire.CommandConfirm:   wire.Confirm{},
 	} {
 		asks[name] = func() *ask {
 			a := p.ask(wire.NewCommand(name, arguments))
@@ -50,7 +51,7 @@ func TestVaultSecretNeeded(t *testing.T) {
 	}
 	for name, ask := range asks {
 		t.Run(string(name), func(t *testing.T) {
-			without := name == wire.CommandSync || name == wire.CommandHistory
+			without := name == wire.CommandSync || name == wire.CommandHistory || name == wire.CommandConfirm
 			send := func(secret []byte, epoch uint64) error {
 				a := ask()
 				a.body.VaultSecret, a.body.Epoch = secret, epoch

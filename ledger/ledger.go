@@ -33,6 +33,9 @@ type SignedHead struct {
 	// Discontinued: the backend lost its memory of the stream, and Head is only what the
 	// host claims. Nothing may be appended but what the account's devices confirmed.
 	Discontinued bool
+	// View, with Discontinued, names the ledger's memory that does not know the stream (the
+	// hash of the endorsers' view): what devices confirm, they confirm for it alone.
+	View wire.Digest
 }
 
 // Receipt is a backend's word that an entry was appended. The enclave compares

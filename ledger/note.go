@@ -17,6 +17,7 @@ const (
 	KindReseal    Kind = "reseal"
 	KindRevoke    Kind = "revoke"
 	KindReplaceUV Kind = "uv-replace"
+	KindConfirm   Kind = "confirm" // a majority of the devices confirmed the account, which the ledger had forgotten
 )
 
 // Note is the part of an entry that only enclaves and the account's devices read.
@@ -30,6 +31,7 @@ type Note struct {
 	Name        string        `cbor:"6,keyasint,omitempty"` // of the device, at most wire.MaxDeviceName bytes
 	Time        uint64        `cbor:"7,keyasint"`           // by the host's clock, Unix seconds: nothing hangs on it
 	Attempt     uint64        `cbor:"8,keyasint,omitempty"` // sequence of the RESERVE whose result this is
+	View        *wire.Digest  `cbor:"9,keyasint,omitempty"` // of KindConfirm: the memory that did not know the stream, as SignedHead.View
 }
 
 const (

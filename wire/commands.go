@@ -30,6 +30,7 @@ const (
 	CommandDevices   CommandName = "devices"
 	CommandHistory   CommandName = "history"
 	CommandRevoke    CommandName = "revoke"
+	CommandConfirm   CommandName = "confirm"
 )
 
 // NewCommand encodes a command.
@@ -277,6 +278,27 @@ type HistoryResult struct {
 // Revoke ends a device's membership and begins a new epoch.
 type Revoke struct {
 	Device DeviceID `cbor:"1,keyasint"`
+}
+
+// Confirm brings back an account that the ledger lost its memory of. Without Approve it
+// only asks what is offered.
+type Confirm struct {
+	Approve *Head `cbor:"1,keyasint,omitempty"` // the very head that is offered
+}
+
+// ConfirmResult says what is offered, and who approved it so far.
+type ConfirmResult struct {
+	Confirmed bool            `cbor:"1,keyasint,omitempty"` // the account goes on: nothing is left to do
+	Offered   Head            `cbor:"2,keyasint"`           // the newest entry that the service has
+	Needed    uint64          `cbor:"3,keyasint,omitempty"` // approvals: more than half of Devices
+	Devices   []ConfirmDevice `cbor:"4,keyasint,omitempty"` // the offered head's trusted devices
+}
+
+// ConfirmDevice is a device that can approve.
+type ConfirmDevice struct {
+	ID       DeviceID `cbor:"1,keyasint"`
+	Name     string   `cbor:"2,keyasint"`
+	Approved bool     `cbor:"3,keyasint,omitempty"`
 }
 
 // Limits that keep one commit small.

@@ -25,6 +25,7 @@ const (
 	FrameViews  FrameKind = 21 // None → Views
 	FrameStage  FrameKind = 22 // Commit → None
 	FrameSettle FrameKind = 23 // Settle → None
+	FrameKeep   FrameKind = 24 // Keep → Kept
 
 	// host to enclave
 	FrameAnswer FrameKind = 32 // the end of an enclave's call
@@ -146,6 +147,9 @@ type Append struct {
 	Stream   StreamID  `cbor:"2,keyasint"`
 	Expected Head      `cbor:"3,keyasint"`
 	Entry    []byte    `cbor:"4,keyasint"`
+	// Restart: the ledger had lost its memory of the stream, and the account's devices
+	// confirmed it. It says nothing to the host.
+	Restart bool `cbor:"5,keyasint,omitempty"`
 }
 
 // Commit is an Append with all that changes with it: everything becomes durable, or nothing.
@@ -226,3 +230,19 @@ type Relayed struct {
 type Views struct {
 	Chain []byte `cbor:"1,keyasint"` // encoded endorsement.Chain
 }
+
+// Keep asks the host to keep a device's approval of a discontinued account beside those
+// that it has, and to bring all of them. They are sealed: the host loses them or brings
+// them, and can do nothing else with them.
+type Keep struct {
+	Account  AccountID `cbor:"1,keyasint"`
+	Approval []byte    `cbor:"2,keyasint,omitempty"` // absent: only bring them
+}
+
+// Kept answers Keep: not believed.
+type Kept struct {
+	Approvals [][]byte `cbor:"1,keyasint,omitempty"` // at most MaxApprovals, oldest first
+}
+
+// MaxApprovals bounds the approvals that a host keeps of one account; the oldest go first.
+const MaxApprovals = 4 * MaxDevices

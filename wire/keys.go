@@ -38,6 +38,9 @@ func HeadKey(accountKey []byte) []byte { return Derive(accountKey, "head key") }
 // NotesKey seals the notes of ledger entries; devices hold it too.
 func NotesKey(accountKey []byte) []byte { return Derive(accountKey, "notes key") }
 
+// ApprovalKey seals approvals of a discontinued account, which no device opens.
+func ApprovalKey(accountKey []byte) []byte { return Derive(accountKey, "approval key") }
+
 // VaultKey seals the secret part of records: it needs both secrets of an epoch.
 func VaultKey(accountKey, vaultSecret []byte) []byte {
 	return Derive(labelled("vault", accountKey, vaultSecret), "vault key")
@@ -106,6 +109,7 @@ const (
 	LabelPrevious = "previous" // the former epoch's secrets
 	LabelRecovery = "recovery" // the private half of the recovery record
 	LabelManifest = "manifest" // the list of all records
+	LabelApproval = "approval" // a device's approval of a discontinued account, for the enclave alone
 )
 
 // PadBox pads the content of a box to a multiple of size with a length in front,

@@ -145,6 +145,7 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 	defer running.Wait()
 	defer cancel()
 	enclave := link.New(dial, database, log)
+	enclave.Notes = database
 	if s.endorsers != "" {
 		pool, err := endorsers.Open(s.endorsers)
 		if err != nil {

@@ -85,6 +85,7 @@ var remedies = map[wire.Code]string{
 	wire.CodeRecordMismatch: "ALARM: it was refused",
 	wire.CodeVaultSecret:    "ALARM: it does not lead back to the one this device holds. Someone with the key-encryption key may have made it. It was refused",
 	wire.CodeMembers:        "ALARM: the account's vault secret does not authenticate it. Someone with the key-encryption key may have changed it. It was refused",
+	wire.CodeDiscontinued:   "`passclave confirm` on more than half of the account's devices brings it back, if none of them remembers more than the service has",
 	wire.CodeStorageFull:    "what it acknowledged before stands; `passclave sync` shows whether this change does",
 	wire.CodeRateLimited:    "wait a little",
 }

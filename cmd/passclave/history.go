@@ -43,6 +43,7 @@ var kinds = map[ledger.Kind]string{
 	ledger.KindReseal:    "passkeys moved into the new epoch",
 	ledger.KindRevoke:    "device revoked",
 	ledger.KindReplaceUV: "user verification key replaced",
+	ledger.KindConfirm:   "account confirmed by its devices, after the ledger had lost its memory",
 }
 
 func (a *app) historyCommand() *cobra.Command {

@@ -33,6 +33,8 @@ func TestJSONShapes(t *testing.T) {
 		{"policy init", initialized{}},
 		{"policy lint", linted{}},
 		{"policy diff", compared{}},
+		{"policy pin", pinned{}},
+		{"confirm", confirmed{}},
 		{"history", []historyEntry{}},
 		{"status", status{}},
 		{"sync", synced{}},

@@ -182,10 +182,11 @@ var errLate = fmt.Errorf("nobody logged in within %.0f minutes: try again", logi
 
 // loginFor says why a login is wanted.
 var loginFor = map[wire.CommandName]string{
-	wire.CommandEnrol:  "to make your account",
-	wire.CommandJoin:   "to add this device to your account",
-	wire.CommandPINSet: "afresh, to set the PIN",
-	wire.CommandRevoke: "to show that this device joined a day ago or more: only then it may revoke another",
+	wire.CommandEnrol:   "to make your account",
+	wire.CommandJoin:    "to add this device to your account",
+	wire.CommandPINSet:  "afresh, to set the PIN",
+	wire.CommandConfirm: "to approve what the service has of your account",
+	wire.CommandRevoke:  "to show that this device joined a day ago or more: only then it may revoke another",
 }
 
 // inBrowser shows the address and waits for the browser to come back, at most

@@ -139,7 +139,7 @@ func TestLoginEnds(t *testing.T) {
 	if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, loginFor[wire.CommandRevoke]) {
 		t.Errorf("%q, %v", line, err)
 	}
-	for _, command := range []wire.CommandName{wire.CommandEnrol, wire.CommandJoin, wire.CommandPINSet, wire.CommandRevoke} {
+	for _, command := range []wire.CommandName{wire.CommandEnrol, wire.CommandJoin, wire.CommandPINSet, wire.CommandRevoke, wire.CommandConfirm} {
 		if loginFor[command] == "" {
 			t.Errorf("nothing for %s", command)
 		}

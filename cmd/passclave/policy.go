@@ -16,7 +16,7 @@ func (a *app) policyCommand() *cobra.Command {
 		Use:   "policy",
 		Short: "Make, check and compare trust policies",
 	}
-	c.AddCommand(a.policyInitCommand(), a.policyLintCommand(), a.policyDiffCommand())
+	c.AddCommand(a.policyInitCommand(), a.policyLintCommand(), a.policyDiffCommand(), a.policyPinCommand())
 	return c
 }
 
@@ -143,4 +143,48 @@ func printCompared(w io.Writer, c compared) {
 	default:
 		fmt.Fprintf(w, "\n%s accepts nothing that %s refuses.\n", printable(c.After), printable(c.Before))
 	}
+}
+
+// pinned is the JSON of policy pin.
+type pinned struct {
+	Profile string          `json:"profile"`
+	Changes []policy.Change `json:"changes"` // from the policy pinned before
+}
+
+func (a *app) policyPinCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "pin FILE",
+		Short: "Pin another trust policy in a profile",
+		Long: `Puts another trust policy in the place of the one pinned in the profile, after showing the difference
+and asking. Nothing is asked of the service: a policy comes from where the first one came from, never
+from the service that it is to judge.
+
+A policy that demands a later genesis of the profile's own ledger also lets the profile follow the
+ledger there. That is what an operator asks for who lost all endorsers at once. The account is
+discontinued then, and what this device remembers of it still counts: passclave confirm.`,
+		Example: `  passclave policy pin policy.json --profile laptop`,
+		Args:    args("FILE"),
+		RunE: func(c *cobra.Command, given []string) error {
+			after, err := readPolicy(given[0])
+			if err != nil {
+				return err
+			}
+			d, err := a.open(c.Context())
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			before, err := policy.Parse(d.TrustPolicy())
+			if err != nil {
+				return err
+			}
+			if err := a.repinFrom(c.Context(), d, given[0]); err != nil {
+				return err
+			}
+			out := pinned{Profile: a.profile, Changes: append([]policy.Change{}, policy.Diff(before, after)...)}
+			return a.print(out, func(w io.Writer) { fmt.Fprintf(w, "Pinned in profile %q.\n", printable(out.Profile)) })
+		},
+	}
+	a.yesFlag(c)
+	return c
 }

@@ -101,6 +101,15 @@ func (a *app) make(ctx context.Context, url string, trust []byte) (*device, erro
 // errDeclined ends a command because the person said no.
 var errDeclined = errors.New("nothing was done")
 
+// repinFrom is [app.repin] for the trust policy of a file.
+func (a *app) repinFrom(ctx context.Context, d *device, file string) error {
+	trust, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return a.repin(ctx, d, trust)
+}
+
 // repin pins another trust policy if the person agrees to the difference.
 func (a *app) repin(ctx context.Context, d *device, trust []byte) error {
 	pinned := d.TrustPolicy()
@@ -122,6 +131,9 @@ func (a *app) repin(ctx context.Context, d *device, trust []byte) error {
 	}
 	if len(changes) == 0 {
 		a.warn("  the same rules, written differently")
+	}
+	if after.Ledger.Number > before.Ledger.Number {
+		a.warn("It names genesis %d of the ledger, after %d: the operator says that all endorsers were lost. Every account is discontinued by that, until its devices confirm it.", after.Ledger.Number, before.Ledger.Number)
 	}
 	yes, err := a.confirm(ctx, "Pin it?")
 	if err != nil {

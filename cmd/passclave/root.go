@@ -44,6 +44,7 @@ func (a *app) rootCommand() *cobra.Command {
 		inGroup(groupPasskeys, a.passkeyCommand()),
 		inGroup(groupDevices, a.enrollCommand()), inGroup(groupDevices, a.joinCommand()),
 		inGroup(groupDevices, a.pinCommand()), inGroup(groupDevices, a.deviceCommand()),
+		inGroup(groupDevices, a.confirmCommand()),
 		inGroup(groupCheck, a.verifyCommand()), inGroup(groupCheck, a.evidenceCommand()),
 		inGroup(groupCheck, a.policyCommand()), inGroup(groupCheck, a.historyCommand()),
 		inGroup(groupCheck, a.statusCommand()), inGroup(groupCheck, a.syncCommand()),

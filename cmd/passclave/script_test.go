@@ -48,15 +48,19 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// writePolicies writes policy.json and weaker.json, which waives the measurement.
+// writePolicies writes policy.json; weaker.json, which waives the measurement; later.json,
+// which names the next genesis.
 func writePolicies(dir string) error {
 	p := policy.ForDevelopment(wire.Digest{1}, wire.Digest{2}, wire.LedgerIdentity{
 		ID: bytes.Repeat([]byte{3}, 32), Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1,
 	})
 	weaker := p.Encode()
 	p.Releases[0].Measurement = policy.Require(policy.Hex(make([]byte, 48)))
+	strict := p.Encode()
+	p.Ledger.Number = 2
 	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "policy.json"), p.Encode(), 0o600),
+		os.WriteFile(filepath.Join(dir, "policy.json"), strict, 0o600),
+		os.WriteFile(filepath.Join(dir, "later.json"), p.Encode(), 0o600),
 		os.WriteFile(filepath.Join(dir, "weaker.json"), weaker, 0o600))
 }
 

@@ -33,6 +33,7 @@ type addresses struct {
 	Simulation bool     `json:"simulation"`
 	State      string   `json:"state"`
 	Founded    bool     `json:"founded"`
+	Genesis    uint64   `json:"genesis,omitempty"` // of the ledger, where this start founded the next one
 	Platform   string   `json:"platform"`
 	Service    string   `json:"service"`
 	Issuer     string   `json:"issuer"`
@@ -47,6 +48,7 @@ const readyWithin = 30 * time.Second
 
 func (a *app) upCommand() *cobra.Command {
 	var state, listen, platform, ledger string
+	var nextGenesis bool
 	c := &cobra.Command{
 		Use:        "up",
 		SuggestFor: []string{"run", "start", "serve"},
@@ -59,20 +61,27 @@ Everything is kept in one folder; the next start goes on where this one ends, al
 rebuild. What is simulated (--platform) is decided by the first start. A folder whose database
 has lost its key-encryption key is refused.
 
+With an endorsed ledger the endorsers stop with the rest, and what they remembered is gone. A start
+then refuses, unless --next-genesis says that the database is the newest that there is. Every account
+is discontinued by that: it answers nothing until a majority of its devices confirmed, with
+"passclave confirm", that what the service has is what they remember.
+
 Simulation proves nothing about hardware: whoever is root on this machine, or can read the state
 folder, can read all. It is for trying, developing and testing.`,
 		Example: `  passclave up
   passclave up --state /tmp/try --listen 127.0.0.1:9000
-  passclave up --state /tmp/tdx --platform tdx`,
+  passclave up --state /tmp/tdx --platform tdx
+  passclave up --state /tmp/endorsed --next-genesis`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.up(c.Context(), stack.Options{Dir: state, Listen: listen, Founding: stack.Founding{Platform: attestation.Platform(platform), Ledger: ledger}})
+			return a.up(c.Context(), stack.Options{Dir: state, Listen: listen, NextGenesis: nextGenesis, Founding: stack.Founding{Platform: attestation.Platform(platform), Ledger: ledger}})
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
 	c.Flags().StringVar(&platform, "platform", "", "`name` of what the first start simulates: sev-snp, tdx or sgx (default sev-snp)")
 	c.Flags().StringVar(&ledger, "ledger", "", "`name` of what the first start founds: local, or endorsed, with three endorsers (default local)")
+	c.Flags().BoolVar(&nextGenesis, "next-genesis", false, "found the next genesis of an endorsed ledger whose endorsers were all stopped: discontinues every account until its devices confirm it")
 	return c
 }
 
@@ -108,7 +117,7 @@ func (a *app) up(ctx context.Context, o stack.Options) error {
 		return err
 	}
 	out := addresses{
-		Simulation: true, State: s.Dir, Founded: s.Founded, Platform: string(s.Platform), Service: s.URL, Issuer: s.IssuerURL,
+		Simulation: true, State: s.Dir, Founded: s.Founded, Genesis: s.Genesis, Platform: string(s.Platform), Service: s.URL, Issuer: s.IssuerURL,
 		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile, Warnings: waived,
 	}
 	if err := a.print(out, func(w io.Writer) { printAddresses(w, out) }); err != nil {
@@ -170,12 +179,28 @@ or as a new one:
   %[1]s enroll %[2]s --policy %[3]s --user bob --profile bobs-laptop
   %[1]s join %[2]s --policy %[3]s --user alice --profile phone
 `
+	genesisSteps = `.
+
+EVERY ACCOUNT IS DISCONTINUED: the endorsers that remembered which entry is the newest are gone, and
+nobody but the devices can tell whether the database is an old copy. Until more than half of an account's
+devices confirmed it, it answers nothing. On each, with the trust policy that names the new genesis:
+
+  %[1]s confirm --policy %[3]s --profile laptop
+  %[1]s confirm --policy %[3]s --profile phone
+
+and on those that were not needed for that, once:
+
+  %[1]s policy pin %[3]s --profile tablet
+`
 )
 
 func printAddresses(w io.Writer, s addresses) {
 	began, steps := "goes on", nextSteps
-	if s.Founded {
+	switch {
+	case s.Founded:
 		began, steps = "was founded", firstSteps
+	case s.Genesis > 0:
+		began, steps = fmt.Sprintf("ledger: genesis %d", s.Genesis), genesisSteps
 	}
 	fmt.Fprintf(w, `
 Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protects from nobody with root here.

@@ -135,6 +135,19 @@ func (s *Stack) foundEndorsers(ctx context.Context, ledgerID []byte, number uint
 	if err := os.MkdirAll(s.path(endorserFolder), 0o700); err != nil {
 		return err
 	}
+	var measurement []byte
+	if s.options.Founding.Strict {
+		var err error
+		if measurement, err = s.Measurement(ctx, s.binary(Enclave)); err != nil {
+			return err
+		}
+	}
+	return s.configureEndorsers(ctx, ledgerID, number, measurement)
+}
+
+// configureEndorsers writes the measured configuration of the endorsers of a genesis, and
+// their release. measurement is the enclave's; where it is nil, theirs is waived too.
+func (s *Stack) configureEndorsers(ctx context.Context, ledgerID []byte, number uint64, measurement []byte) error {
 	operator, err := signingKey(s.path(operatorFile))
 	if err != nil {
 		return err
@@ -142,12 +155,6 @@ func (s *Stack) foundEndorsers(ctx context.Context, ledgerID []byte, number uint
 	release, err := signingKey(s.path(releaseKeyFile))
 	if err != nil {
 		return err
-	}
-	var measurement []byte
-	if s.options.Founding.Strict {
-		if measurement, err = s.Measurement(ctx, s.binary(Enclave)); err != nil {
-			return err
-		}
 	}
 	c := endorser.Configuration{
 		Version: endorser.ConfigurationVersion, Ledger: ledgerID, Number: number,
@@ -161,8 +168,7 @@ func (s *Stack) foundEndorsers(ctx context.Context, ledgerID []byte, number uint
 	if err := statefile.Write(s.path(endorserConfig), file); err != nil {
 		return err
 	}
-	measurement = nil
-	if s.options.Founding.Strict {
+	if measurement != nil {
 		if measurement, err = s.Measurement(ctx, s.binary(EndorserParts[0])); err != nil {
 			return err
 		}
@@ -215,9 +221,8 @@ func (s *Stack) foundView(ctx context.Context, ledgerID []byte, number uint64) (
 	return wire.LedgerIdentity{ID: ledgerID, Backend: wire.BackendEndorsed, Genesis: genesis[:], Number: number}, nil
 }
 
-// startEndorsers starts the endorsers and, at a founding, makes their first view. Those of
-// a later start are empty: see [Stack.nextGenesis].
-func (s *Stack) startEndorsers(ctx context.Context) error {
+// launchEndorsers starts PostgreSQL and the endorsers: empty ones, which serve nothing yet.
+func (s *Stack) launchEndorsers(ctx context.Context) error {
 	if err := s.StartDatabase(ctx); err != nil {
 		return err
 	}
@@ -226,8 +231,17 @@ func (s *Stack) startEndorsers(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// startEndorsers starts the endorsers and makes their first view: that of a founding, or
+// of the next genesis.
+func (s *Stack) startEndorsers(ctx context.Context) error {
 	if !s.Founded {
-		return nil
+		return s.nextGenesis(ctx)
+	}
+	if err := s.launchEndorsers(ctx); err != nil {
+		return err
 	}
 	file, err := os.ReadFile(s.path(endorserConfig))
 	if err != nil {

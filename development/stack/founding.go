@@ -85,6 +85,10 @@ type facts struct {
 
 	// Endorsers are the addresses of the endorsers; none: the ledger is local.
 	Endorsers []string `json:"endorsers,omitempty"`
+
+	// NextConfiguration is SHA-256 of the measured configuration that is about to replace
+	// the one above, while a next genesis is founded.
+	NextConfiguration wire.Base64 `json:"next_configuration,omitempty"`
 }
 
 func (f *facts) endorsed() bool { return len(f.Endorsers) > 0 }
@@ -192,7 +196,7 @@ func missing(path string) bool {
 // people's trust policies, cannot do without.
 func (s *Stack) checkFacts(f *facts) error {
 	configuration, err := os.ReadFile(s.path(configurationFile))
-	if sum := sha256.Sum256(configuration); err != nil || !bytes.Equal(sum[:], f.Configuration) {
+	if err != nil || !f.fitsConfiguration(configuration) {
 		return &RefusedError{"The measured configuration " + s.path(configurationFile) + " is gone or was changed: the KEK is not released to it, and its ledger is not the database's",
 			"Bring it back from a backup"}
 	}
@@ -243,17 +247,21 @@ func (s *Stack) recordKeys(ctx context.Context) error {
 		return err
 	}
 	s.facts.Keys = ids
-	data, err := json.MarshalIndent(s.facts, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := statefile.Write(s.path(factsFile), append(data, '\n')); err != nil {
+	if err := s.writeFacts(); err != nil {
 		return err
 	}
 	if err := os.Remove(s.path(foundingFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+func (s *Stack) writeFacts() error {
+	data, err := json.MarshalIndent(s.facts, "", "  ")
+	if err != nil {
+		return err
+	}
+	return statefile.Write(s.path(factsFile), append(data, '\n'))
 }
 
 // foundBefore founds all that does not need a running part.

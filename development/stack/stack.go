@@ -80,6 +80,11 @@ type Options struct {
 	Log      io.Writer // all parts' logs, one prefix each; nil discards them
 	Color    bool      // colour the prefixes
 
+	// NextGenesis founds the next genesis of an endorsed ledger, all of whose endorsers were
+	// stopped: every account is discontinued until its devices confirm it. Without it such a
+	// folder is refused.
+	NextGenesis bool
+
 	// HostDials is where the host finds the enclave, relative to Dir; empty: at the
 	// enclave's own socket. A demo puts its evil host in between.
 	HostDials string
@@ -95,6 +100,7 @@ type Stack struct {
 	PolicyFile string               // absolute path of the trust policy for clients
 	Platform   attestation.Platform // what is simulated
 	Founded    bool                 // this start founded the service
+	Genesis    uint64               // number of the next genesis that this start founded; 0: none
 
 	options Options
 	facts   *facts
@@ -137,6 +143,9 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 
 func (s *Stack) start(ctx context.Context) error {
 	if err := s.load(); err != nil {
+		return err
+	}
+	if err := s.checkGenesis(); err != nil {
 		return err
 	}
 	if s.facts == nil {

@@ -84,6 +84,10 @@ func (r *Runtime) do(ctx context.Context, l *link, entries ledger.Ledger, e encl
 	case enclave.FetchKeys:
 		keys, err := r.issuers.keys(ctx, e.Issuer, e.Refresh)
 		return enclave.KeysFetched{Keys: keys, Err: err}
+	case enclave.Keep:
+		var kept wire.Kept
+		err := l.call(ctx, wire.FrameKeep, e.Keep, &kept)
+		return enclave.Kept{Approvals: kept.Approvals, Err: err}
 	case enclave.Commit:
 		receipt, err := entries.CompareAndAppend(ctx, &e.Commit)
 		return enclave.Committed{Receipt: receipt, Err: err}

@@ -126,7 +126,7 @@ func (c *connection) read(ctx context.Context) error {
 			if err := c.reply(f); err != nil {
 				return err
 			}
-		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews, wire.FrameStage, wire.FrameSettle:
+		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews, wire.FrameStage, wire.FrameSettle, wire.FrameKeep:
 			select {
 			case c.slots <- struct{}{}:
 			case <-ctx.Done():
@@ -171,6 +171,8 @@ func (c *connection) serve(ctx context.Context, f wire.Frame) wire.Result {
 		return served(f.Body, func(r wire.Relay) (wire.Relayed, error) { return c.relay(ctx, r) })
 	case wire.FrameViews:
 		return served(f.Body, func(struct{}) (wire.Views, error) { return c.views(ctx) })
+	case wire.FrameKeep:
+		return served(f.Body, func(k wire.Keep) (wire.Kept, error) { return c.link.approvals.keep(ctx, c.link.Notes, k) })
 	default:
 		return served(f.Body, func(m wire.Commit) (wire.Appended, error) { return c.link.store.Commit(ctx, &m) })
 	}

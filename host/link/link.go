@@ -64,6 +64,9 @@ type Link struct {
 
 	// Endorsers are reached for the enclave; nil: there are none.
 	Endorsers Endorsers
+	// Notes keep approvals of discontinued accounts; nil: none are kept.
+	Notes     Notes
+	approvals approvals
 
 	slots chan struct{} // one for each of the host's calls until it is answered
 

@@ -148,6 +148,7 @@ func (l *Ledger) say(ctx context.Context, stream wire.StreamID, a *endorsement.A
 	}
 	for {
 		t, err := l.ask(ctx, v, l.host, stream, a)
+		t.view = v.hash
 		if wire.CodeOf(err) != wire.CodeView {
 			return t, err
 		}
@@ -200,10 +201,10 @@ func (l *Ledger) readHead(ctx context.Context, account wire.AccountID, stream wi
 	}
 	switch {
 	case t.broken:
-		return ledger.SignedHead{Head: offered.head, Freshness: wire.FreshnessEndorsed, Discontinued: true}, nil
+		return discontinued(offered.head, t.view), nil
 	case t.newest == (wire.Head{}) && offered.head.Sequence > 0 && l.options.Identity.Number > 1:
 		// Endorsers of a later genesis do not know what was before it.
-		return ledger.SignedHead{Head: offered.head, Freshness: wire.FreshnessEndorsed, Discontinued: true}, nil
+		return discontinued(offered.head, t.view), nil
 	case t.stands && !offered.follows(t.newest):
 		return signed(t.newest), nil
 	case offered.head == t.newest || offered.follows(t.newest):
@@ -221,7 +222,7 @@ func (l *Ledger) finish(ctx context.Context, stream wire.StreamID, o place) (led
 	case err != nil:
 		return ledger.SignedHead{}, err
 	case t.broken:
-		return ledger.SignedHead{Head: o.head, Freshness: wire.FreshnessEndorsed, Discontinued: true}, nil
+		return discontinued(o.head, t.view), nil
 	case !t.stands:
 		return ledger.SignedHead{}, wire.Errorf(wire.CodeUnavailable, "too few endorsers took entry %d", o.head.Sequence)
 	}
@@ -249,6 +250,10 @@ func signed(h wire.Head) ledger.SignedHead {
 	return ledger.SignedHead{Head: h, Freshness: wire.FreshnessEndorsed}
 }
 
+func discontinued(offered wire.Head, view wire.Digest) ledger.SignedHead {
+	return ledger.SignedHead{Head: offered, Freshness: wire.FreshnessEndorsed, Discontinued: true, View: view}
+}
+
 // CompareAndAppend implements [ledger.Ledger]: first the row in the database, which
 // there can be one of at each place, then the word of a majority.
 func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
@@ -264,7 +269,7 @@ func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.R
 	if done.Newest != head {
 		return ledger.Receipt{}, wire.Errorf(wire.CodeReceipt, "the store appended another entry")
 	}
-	t, err := l.say(ctx, a.Stream, &endorsement.Append{Stream: a.Stream, Expected: a.Expected, Next: head})
+	t, err := l.say(ctx, a.Stream, &endorsement.Append{Stream: a.Stream, Expected: a.Expected, Next: head, Restart: a.Restart})
 	switch {
 	case err != nil:
 		return ledger.Receipt{}, err

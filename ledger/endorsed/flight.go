@@ -32,6 +32,7 @@ type tally struct {
 	stands  bool        // a majority names newest, or the append's Next
 	lost    bool        // a majority holds another entry at the append's place
 	broken  bool        // a member says that the stream is discontinued
+	view    wire.Digest // hash of the view that was asked
 	err     error       // of members that did not answer, where they were too many
 	heads   []wire.Head // one a member
 }

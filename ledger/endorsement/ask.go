@@ -26,6 +26,9 @@ type Append struct {
 	Stream   wire.StreamID `cbor:"1,keyasint"`
 	Expected wire.Head     `cbor:"2,keyasint"`
 	Next     wire.Head     `cbor:"3,keyasint"` // its sequence is Expected's plus one
+	// Restart: a majority of the account's devices confirmed Expected. It ends
+	// discontinuation; on a stream that is not discontinued it is an append as any other.
+	Restart bool `cbor:"4,keyasint,omitempty"`
 }
 
 // MaxStreams bounds the streams of one ask.

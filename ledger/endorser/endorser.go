@@ -174,10 +174,14 @@ func (e *Endorser) carryOut(ask *endorsement.Ask) (*endorsement.Answer, error) {
 // append takes an append, or leaves the head as it is. A head's sequence only rises, so
 // a member never vouches for two entries at one place. It may rise by more than one: a
 // member that was not reached for a while believes the enclave that a majority held
-// the expected head, as the enclave's own next reader would have found out.
+// the expected head, as the enclave's own next reader would have found out. Only a
+// restart of a discontinued stream, which devices confirmed, may lower it.
 func (e *Endorser) append(a endorsement.Append) {
 	at := e.streams.of(a.Stream)
 	switch {
+	case e.broken[a.Stream] && a.Restart:
+		delete(e.broken, a.Stream)
+		e.streams.set(a.Stream, a.Next)
 	case e.broken[a.Stream]:
 	case at.Sequence > a.Expected.Sequence:
 	case at.Sequence == a.Expected.Sequence && at.Hash != a.Expected.Hash:

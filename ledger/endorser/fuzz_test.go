@@ -32,8 +32,8 @@ func FuzzFrames(f *testing.F) {
 			{Key: e.Key()}, {Key: bytes.Repeat([]byte{1}, 32)}, {Key: bytes.Repeat([]byte{2}, 32)},
 		}}}
 		known := newHeads()
-	known.set(wire.StreamID{1}, wire.Head{Sequence: 7})
-	e.enter(v, known, map[wire.StreamID]bool{})
+		known.set(wire.StreamID{1}, wire.Head{Sequence: 7})
+		e.enter(v, known, map[wire.StreamID]bool{})
 		return e, v
 	}
 	e, v := found()

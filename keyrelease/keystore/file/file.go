@@ -302,6 +302,23 @@ func (s *Store) SetEnabled(_ context.Context, name, id string, enabled bool) err
 	})
 }
 
+// SetPolicy gives all versions of a key another release policy. Whoever may do that can
+// have the key released to himself.
+func (s *Store) SetPolicy(_ context.Context, name string, policy []byte) error {
+	if _, err := releasepolicy.Parse(policy); err != nil {
+		return fmt.Errorf("%w: %w", keystore.ErrPolicy, err)
+	}
+	return s.change(func(f *keyFile) error {
+		if len(f.Keys[name]) == 0 {
+			return keystore.ErrNotFound
+		}
+		for i := range f.Keys[name] {
+			f.Keys[name][i].Policy = policy
+		}
+		return nil
+	})
+}
+
 // Wrap returns the version's key wrapped to pub. The key passes through this
 // process in the clear: that is the difference to an HSM.
 func (s *Store) Wrap(_ context.Context, name, id string, a keywrap.Algorithm, pub *rsa.PublicKey) ([]byte, error) {

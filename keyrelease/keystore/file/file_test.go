@@ -74,6 +74,46 @@ func TestNoLeftovers(t *testing.T) {
 }
 
 // While one process changes the file no other gets the lock.
+// All versions of a key get the other policy, keys stay, and nothing else changes.
+func TestSetPolicy(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := func(value string) []byte {
+		return releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": value})
+	}
+	if err := s.SetPolicy(ctx, "kek", policy("b")); !errors.Is(err, keystore.ErrNotFound) {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kek", "other"} {
+		if _, err := s.Create(ctx, name, policy("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Rotate(ctx, "kek", policy("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetPolicy(ctx, "kek", []byte("{}")); !errors.Is(err, keystore.ErrPolicy) {
+		t.Fatal(err)
+	}
+	before, _ := s.Versions(ctx, "kek")
+	if err := s.SetPolicy(ctx, "kek", policy("b")); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := s.Versions(ctx, "kek")
+	for i, v := range after {
+		if string(before[i].Policy) != string(policy("a")) || string(v.Policy) != string(policy("b")) || v.ID != before[i].ID {
+			t.Errorf("version %d: %+v, %+v", i, before[i], v)
+		}
+	}
+	if other, _ := s.Versions(ctx, "other"); string(other[0].Policy) != string(policy("a")) {
+		t.Error("another key's policy changed")
+	}
+}
+
 func TestLock(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

@@ -57,10 +57,22 @@ func NewGenesis(t testing.TB, keys *ledgertest.Keys, number uint64, sizes ...int
 		t.Fatal(err)
 	}
 	w := &World{
-		Keys: keys, Operator: operator, Number: number, Store: ledgertest.NewStore(),
+		Keys: keys, Operator: operator, Number: number - 1, Store: ledgertest.NewStore(),
 		endorsers: map[string]*endorser.Endorser{}, down: map[string]bool{},
 	}
-	v := &endorsement.View{Version: wire.Version, Ledger: keys.LedgerID, Genesis: number, Number: 1}
+	w.NextGenesis(t, sizes...)
+	return w
+}
+
+// NextGenesis stops all endorsers and founds a genesis of fresh ones, whose groups have so
+// many each.
+func (w *World) NextGenesis(t testing.TB, sizes ...int) {
+	t.Helper()
+	w.mu.Lock()
+	clear(w.endorsers)
+	w.mu.Unlock()
+	w.Number++
+	v := &endorsement.View{Version: wire.Version, Ledger: w.Keys.LedgerID, Genesis: w.Number, Number: 1}
 	for _, size := range sizes {
 		v.Groups = append(v.Groups, w.Fresh(size))
 	}
@@ -74,7 +86,6 @@ func NewGenesis(t testing.TB, keys *ledgertest.Keys, number uint64, sizes ...int
 	}
 	w.Genesis = v.Hash()
 	w.Chain.Links = []endorsement.Link{{View: v.Encode()}}
-	return w
 }
 
 // Fresh starts endorsers that have no memory.
