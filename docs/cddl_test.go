@@ -21,8 +21,8 @@ var structures = []string{
 	"envelope.go", "request.go", "errors.go", "commands.go", "account.go", "frame.go", "measured.go",
 }
 
-// endorsedAppend finds the one name that package wire has for something else.
-var endorsedAppend = regexp.MustCompile(`(?m)(^|\[\* )Append( =|\])`)
+// others finds the names that package wire has for something else.
+var others = regexp.MustCompile(`(?m)(^|\[\* |: )(Append|Status)( =|\]|,)`)
 
 // endorsements are the sources of what goes between enclaves, hosts and endorsers.
 var endorsements = []string{
@@ -39,7 +39,7 @@ func TestCDDL(t *testing.T) {
 	}
 	got += "\n; Packages ledger/endorsement and ledger/endorser.\n\nSignerID = bstr .size 8\nGroup = [* Member]\n"
 	for _, file := range endorsements {
-		got += endorsedAppend.ReplaceAllString(cddl(t, "../ledger/"+file), "${1}EndorsedAppend$2")
+		got += others.ReplaceAllString(cddl(t, "../ledger/"+file), "${1}Endorsed$2$3")
 	}
 	const path = "protocol.cddl"
 	if *update {
