@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ var structures = []string{
 	"envelope.go", "request.go", "errors.go", "commands.go", "account.go", "frame.go", "measured.go",
 }
 
+// others finds the names that package wire has for something else.
+var others = regexp.MustCompile(`(?m)(^|\[\* |: )(Append|Status)( =|\]|,)`)
+
+// endorsements are the sources of what goes between enclaves, hosts and endorsers.
+var endorsements = []string{
+	"endorsement/view.go", "endorsement/ask.go", "endorsement/change.go", "endorser/endorser.go", "endorser/release.go", "endorser/serve.go",
+}
+
 // protocol.cddl has every structure that crosses the wire, with its comments, as the
 // code has it.
 func TestCDDL(t *testing.T) {
@@ -27,6 +36,10 @@ func TestCDDL(t *testing.T) {
 	got := "; Made from package wire by `go test ./docs -run TestCDDL -update`. CDDL: RFC 8610.\n" + names
 	for _, file := range structures {
 		got += cddl(t, "../wire/"+file)
+	}
+	got += "\n; Packages ledger/endorsement and ledger/endorser.\n\nSignerID = bstr .size 8\nGroup = [* Member]\n"
+	for _, file := range endorsements {
+		got += others.ReplaceAllString(cddl(t, "../ledger/"+file), "${1}Endorsed$2$3")
 	}
 	const path = "protocol.cddl"
 	if *update {
@@ -156,6 +169,8 @@ func typeOf(t *testing.T, e ast.Expr) string {
 		return e.Name
 	case *ast.StarExpr:
 		return typeOf(t, e.X)
+	case *ast.SelectorExpr:
+		return typeOf(t, e.Sel)
 	case *ast.ArrayType:
 		if i, ok := e.Elt.(*ast.Ident); ok && i.Name == "byte" {
 			return "bstr"

@@ -59,12 +59,12 @@ func part(name string) error {
 	}
 	values := map[string]string{}
 	f := flag.NewFlagSet(name, flag.ExitOnError)
-	for _, n := range []string{"state", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform"} {
+	for _, n := range []string{"state", "store", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform"} {
 		f.Func(n, "", func(v string) error { values[n] = v; return nil })
 	}
 	create := f.Bool("create", false, "")
 	f.Parse(os.Args[1:])
-	if dir := values["state"]; dir != "" {
+	if dir := values["state"] + values["store"]; dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func part(name string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(values["state"], "database"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(values["store"], "database"), nil, 0o600); err != nil {
 			return err
 		}
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

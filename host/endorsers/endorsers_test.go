@@ -425,6 +425,41 @@ func TestChangeStopsHalfWay(t *testing.T) {
 	}
 }
 
+// Two of three could not be told to serve any more: the third one has forgotten the view
+// before, and the two go on with what they were handed.
+func TestChangeStopsWhileActivating(t *testing.T) {
+	t.Parallel()
+	for served := range 3 {
+		s := newService(t, 3, 1)
+		e := s.enclave()
+		e.appends(2)
+		s.places[1].stop()
+		s.places[1].start()
+		for i, p := range s.places {
+			if i != served {
+				p.breaks.Store(&fault{kind: wire.FrameActivate})
+			}
+		}
+		if err := s.change(s.places); err == nil {
+			t.Fatal("one member is no majority")
+		}
+		for _, p := range s.places {
+			p.breaks.Store(nil)
+		}
+		if err := s.change(s.places); err != nil {
+			t.Fatalf("after member %d served: %v", served, err)
+		}
+		if n := s.serving(s.places); n != 3 {
+			t.Fatalf("after member %d served: %d of 3 serve", served, n)
+		}
+		e.reopen()
+		e.appends(1)
+		if n := len(s.w.Store.Accounts[e.account].Entries); n != 3 {
+			t.Fatalf("after member %d served: %d entries", served, n)
+		}
+	}
+}
+
 // After one change stopped behind the last words, no other successor is taken.
 func TestChangeToOthersIsRefused(t *testing.T) {
 	t.Parallel()

@@ -454,6 +454,10 @@ func TestHalfEndorsedEntry(t *testing.T) {
 	if h, _ := s.member(0).Ask(s.readOf(s.stream())); h.Heads[0] != half {
 		t.Fatalf("member 0 holds %v", h.Heads[0])
 	}
+	s.only(0, 1) // one has it, one does not, and neither is a majority
+	if got := s.enclave().mustRead(); got != half {
+		t.Fatalf("newest is %v, want %v", got, half)
+	}
 	s.only(0, 1, 2)
 	if got := s.enclave().mustRead(); got != half {
 		t.Fatalf("newest is %v, want %v", got, half)
@@ -469,6 +473,28 @@ func TestHalfEndorsedEntry(t *testing.T) {
 // readOf encodes a read in the newest view.
 func (s *service) readOf(streams ...wire.StreamID) []byte {
 	return wire.Marshal(&endorsement.Ask{View: s.World.View().Hash(), Reads: streams})
+}
+
+// other is a host whose database says that it appended another entry.
+type other struct{ host }
+
+func (o other) Commit(ctx context.Context, c *wire.Commit) (wire.Appended, error) {
+	return wire.Appended{Newest: after(c.Append.Expected)}, nil
+}
+
+func after(h wire.Head) wire.Head { return wire.Head{Sequence: h.Sequence + 1, Hash: wire.Digest{1}} }
+
+// What the database did not take is not endorsed.
+func TestAnotherRow(t *testing.T) {
+	t.Parallel()
+	s := newService(t, 3)
+	at := s.enclave().append()
+	c, _ := s.keys.Entry(s.account, at)
+	_, err := s.Memory().Over(other{host{s.World, s.Store}}).CompareAndAppend(s.ctx, c)
+	wantCode(t, err, wire.CodeReceipt)
+	if got := s.enclave().mustRead(); got != at {
+		t.Fatalf("newest is %v, want %v", got, at)
+	}
 }
 
 // An entry that no member has stands in the database, and is finished as well; one that

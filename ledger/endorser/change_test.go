@@ -1,6 +1,7 @@
 package endorser_test
 
 import (
+	"crypto/ed25519"
 	"testing"
 
 	"github.com/passclave/passclave/ledger/endorsement"
@@ -198,6 +199,40 @@ func TestForgedTails(t *testing.T) {
 	}
 }
 
+// Tails that were handed over for one successor serve no other: members who would name
+// two are not believed about either.
+func TestTailsForAnotherSuccessor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endorser()
+	keys := []ed25519.PrivateKey{newKey(t), newKey(t), newKey(t)}
+	var g endorsement.Group
+	for _, k := range keys {
+		g = append(g, endorsement.Member{Key: public(k)})
+	}
+	old := w.view(g)
+	next := [2]*endorsement.View{}
+	for i := range next {
+		next[i] = old.Next([]endorsement.Group{group(e, w.endorser(), w.endorser())})
+	}
+	words := [2][]endorsement.Finalised{}
+	for i, v := range next {
+		for _, k := range keys {
+			f := endorsement.Finalised{View: old.Hash(), Successor: v.Hash(), Tails: endorsement.NewTailHash().Sum()}
+			f.Sign(k)
+			words[i] = append(words[i], f)
+		}
+	}
+	for i := range keys {
+		w.must(e.Adopt(&words[0][i], 0, nil))
+	}
+	wantCode(t, e.Activate(w.succession(next[1]), old.Encode(), words[1]), wire.CodeView)
+	for i := range keys {
+		w.must(e.Adopt(&words[1][i], 0, nil))
+	}
+	w.must(e.Activate(w.succession(next[1]), old.Encode(), words[1]))
+}
+
 // After tails that were refused, good ones can be handed over.
 func TestTailsAnew(t *testing.T) {
 	t.Parallel()
@@ -250,7 +285,7 @@ func TestPages(t *testing.T) {
 	wantCode(t, e.Adopt(&c.words[0], 2, nil), wire.CodeView)
 	c.must(e.Adopt(&c.words[0], 1, all[1:]))
 	wantCode(t, e.Adopt(&c.words[0], 1, all[1:]), wire.CodeView)
-	wantCode(t, e.Adopt(&c.words[0], 2, all[1:]), wire.CodeView) // more than its member said
+	wantCode(t, e.Adopt(&c.words[0], 2, []endorsement.Tail{{Stream: wire.StreamID{9}}}), wire.CodeView) // more than its member said
 	wantCode(t, e.Adopt(&c.words[1], 0, []endorsement.Tail{all[1], all[0]}), wire.CodeView)
 	unsigned := c.words[1]
 	unsigned.Signature = nil
@@ -446,7 +481,7 @@ func TestSplitStream(t *testing.T) {
 	d.next = d.view.Next([]endorsement.Group{group(d.fresh...)})
 	d.s = w.succession(d.next)
 	d.finalise()
-	d.adopt(d.fresh[0], 0, 1)
+	d.adopt(d.fresh[0], 1, 2) // who hold the same of the two
 	d.must(d.activate(d.fresh[0]))
 	if _, broken := w.read(d.fresh[0], d.next, split); !broken {
 		t.Fatal("a view change brought a discontinued stream back")
