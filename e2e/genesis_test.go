@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,30 +14,37 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// replaceDatabase puts another database in the host's place while it is stopped.
+// replaceDatabase puts another database in the place of PostgreSQL's while it is stopped.
 func (s *service) replaceDatabase(t *testing.T, by string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err := errors.Join(
-		s.stack.StopParts(stack.Host),
-		os.RemoveAll(s.folder),
-		os.CopyFS(s.folder, os.DirFS(by)),
-		s.stack.StartParts(ctx, stack.Host),
-	)
+	folder := s.stack.DatabaseFolder()
+	err := errors.Join(s.stack.StopParts(stack.Host), s.stack.StopDatabase(), os.RemoveAll(folder))
 	if err != nil {
+		t.Fatal(err)
+	}
+	copyFolder(t, folder, by)
+	if err := errors.Join(s.stack.StartDatabase(ctx), s.stack.StartParts(ctx, stack.Host)); err != nil {
 		t.Fatal(err)
 	}
 	s.ready()
 }
 
+// copyDatabase copies the database of a service that is stopped.
 func (s *service) copyDatabase(t *testing.T, to string) string {
 	t.Helper()
 	to = filepath.Join(t.TempDir(), to)
-	if err := os.CopyFS(to, os.DirFS(s.folder)); err != nil {
-		t.Fatal(err)
-	}
+	copyFolder(t, to, s.stack.DatabaseFolder())
 	return to
+}
+
+// copyFolder keeps owners: PostgreSQL runs as another user where this one is root.
+func copyFolder(t *testing.T, to, from string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 func agreed(*client.Confirmation) (bool, error) { return true, nil }
