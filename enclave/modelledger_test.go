@@ -67,14 +67,14 @@ type opKey struct {
 	head   headID // the hint, or the entry to append
 	memory memoryID
 	before opID
-	say    answer
+	say    string // answers
 }
 
 type opID uint32
 
 type opNode struct {
 	key     opKey // of the first
-	answers []answer
+	answers [][]answer
 	waits   waits
 	ask     askID // waitsEndorser: what is asked; 0: the newest head
 	round   int   // of asks
@@ -108,7 +108,6 @@ type modelLedger struct {
 	view    *endorsement.View
 	chain   []byte
 	tookOf  map[endorsing]headID
-	path    map[headID][]askID // that brings an endorser there
 }
 
 type endorsing struct {
@@ -121,7 +120,7 @@ func freshLocal(verifier func() *ledger.Verifier) *local.Memory { return local.N
 func newModelLedger(w *modelWorld, isEndorsed bool) *modelLedger {
 	l := &modelLedger{
 		modelWorld: w, endorsed: isEndorsed, opOf: map[opKey]opID{}, memoryOf: map[string]memoryID{},
-		askOf: map[endorsement.Append]askID{}, tookOf: map[endorsing]headID{}, path: map[headID][]askID{},
+		askOf: map[endorsement.Append]askID{}, tookOf: map[endorsing]headID{},
 	}
 	l.ops, l.asks, l.memories = make([]opNode, 1), make([]endorsement.Append, 1), make([]memoryNode, 1)
 	l.memoryOf[l.digest(local.New(w.core.Verifier))] = 0
@@ -140,7 +139,6 @@ func newModelLedger(w *modelWorld, isEndorsed bool) *modelLedger {
 		l.view.Groups[0] = append(l.view.Groups[0], endorsement.Member{Key: []byte(public)})
 	}
 	l.chain = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: l.view.Encode()}}})
-	l.path[1] = []askID{l.ask(endorsement.Append{Stream: w.heads[1].entry.Stream, Next: w.heads[1].head})}
 	return l
 }
 
@@ -169,8 +167,22 @@ func (l *modelLedger) start(appends bool, head headID, memory memoryID) opID {
 	return l.op(opKey{append: appends, head: head, memory: memory})
 }
 
-// say is the call after one more answer.
-func (l *modelLedger) say(before opID, a answer) opID { return l.op(opKey{before: before, say: a}) }
+// say is the call after more answers: all to one ask, if they are several. Those for
+// which it does not wait any more are dropped.
+func (l *modelLedger) say(before opID, answers ...answer) opID {
+	var said []byte
+	for _, a := range answers {
+		said = append(said, a.kind, byte(a.head>>8), byte(a.head))
+	}
+	return l.op(opKey{before: before, say: string(said)})
+}
+
+func heard(said string) (answers []answer) {
+	for i := 0; i < len(said); i += 3 {
+		answers = append(answers, answer{said[i], headID(said[i+1])<<8 | headID(said[i+2])})
+	}
+	return answers
+}
 
 func (l *modelLedger) op(key opKey) opID {
 	if id, ok := l.opOf[key]; ok {
@@ -179,7 +191,7 @@ func (l *modelLedger) op(key opKey) opID {
 	n := opNode{key: key}
 	if key.before > 0 {
 		b := l.ops[key.before]
-		n.key, n.answers = b.key, append(slices.Clone(b.answers), key.say)
+		n.key, n.answers = b.key, append(slices.Clone(b.answers), heard(key.say))
 	}
 	if l.endorsed {
 		l.runEndorsed(&n)
@@ -256,14 +268,14 @@ func (l *modelLedger) rebuild(id memoryID) *local.Memory {
 // scripted is a store that gives prepared answers, and ends the call behind them.
 type scripted struct {
 	l       *modelLedger
-	answers []answer
+	answers [][]answer
 }
 
 func (s *scripted) next(w waits) answer {
 	if len(s.answers) == 0 {
 		panic(w)
 	}
-	a := s.answers[0]
+	a := s.answers[0][0]
 	s.answers = s.answers[1:]
 	return a
 }
@@ -311,9 +323,15 @@ func (l *modelLedger) runEndorsed(n *opNode) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan outcome, 1)
 		go func() { done <- l.call(ctx, m.Over(h), n.key) }()
-		for _, a := range n.answers {
+		for _, together := range n.answers {
 			synctest.Wait()
-			h.say(a)
+			round := h.round
+			for _, a := range together {
+				if h.round == round {
+					h.say(a)
+				}
+				synctest.Wait()
+			}
 		}
 		synctest.Wait()
 		select {
@@ -437,6 +455,9 @@ func (h *relays) say(a answer) {
 	}
 	slices.SortFunc(h.asked, func(x, y *relayed) int { return x.member - y.member })
 	i := slices.IndexFunc(h.asked, func(c *relayed) bool { return c.waits == waitsEndorser })
+	if i < 0 {
+		return
+	}
 	h.asked[i].waits = waitsNothing
 	h.asked[i].answer <- a
 }
@@ -463,16 +484,16 @@ func (l *modelLedger) took(at headID, ask askID) headID {
 	if h, ok := l.tookOf[key]; ok {
 		return h
 	}
-	steps := append(slices.Clone(l.path[at]), ask)
-	to := l.endorse(steps)
+	n := &l.heads[at]
+	there := endorsement.Append{Stream: n.entry.Stream, Expected: l.heads[n.parent].head, Next: n.head}
+	to := l.endorse(there, l.asks[ask])
 	l.tookOf[key] = to
-	if _, ok := l.path[to]; !ok {
-		l.path[to] = steps
-	}
 	return to
 }
 
-func (l *modelLedger) endorse(steps []askID) headID {
+// endorse has an endorser that has just entered its view take appends one by one, the
+// first of which brings it to where it stands.
+func (l *modelLedger) endorse(appends ...endorsement.Append) headID {
 	e := endorser.New(&endorser.Configuration{Ledger: l.config.Ledger.ID, Number: 1, Operator: wire.Base64(l.world.Operator.Public().(ed25519.PublicKey))}, l.world)
 	mine := &endorsement.View{Version: wire.Version, Ledger: l.config.Ledger.ID, Genesis: 1, Number: 1, Groups: []endorsement.Group{
 		{{Key: e.Key(), Evidence: endorsement.EvidenceHash(e.Key())}, l.view.Groups[0][1], l.view.Groups[0][2]},
@@ -488,15 +509,18 @@ func (l *modelLedger) endorse(steps []askID) headID {
 		l.t.Fatal(err)
 	}
 	var last wire.Head
-	for _, step := range steps {
-		ask := endorsement.Ask{View: mine.Hash(), Appends: []endorsement.Append{l.asks[step]}}
+	for _, a := range appends {
+		ask := endorsement.Ask{View: mine.Hash(), Appends: []endorsement.Append{a}}
 		rand.Read(ask.Nonce[:])
 		ask.Sign(l.core.LedgerKey())
-		a, err := e.Ask(wire.Marshal(&ask))
+		answer, err := e.Ask(wire.Marshal(&ask))
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		last = a.Heads[0]
+		if last == (wire.Head{}) && answer.Heads[0] != a.Next {
+			l.t.Fatal("an endorser without a memory does not take the first append")
+		}
+		last = answer.Heads[0]
 	}
 	return l.headOf[last]
 }

@@ -22,6 +22,9 @@ type bounds struct {
 	losses               int  // of an endorser, which starts again without a memory
 	holds                int  // answers of endorsers that come later than they were given
 	silences             int  // rounds of asks that end although endorsers could still answer
+	lates                int  // endorsers that get an ask without the asker hearing of it
+	switches             int  // to the other enclave while one has a request under way
+	rounds               bool // an ask reaches whom it reaches, and is answered, in one step
 	forgets              bool // a crash begins a new life: what was before it is not held against the ledger
 	rightOnly, wrongOnly bool
 }
@@ -49,7 +52,7 @@ type state struct {
 	acked  headID            // the newest entry that a client was told of
 	judged [maxJudged]headID // RESERVEs on which a guess was judged, ascending
 
-	guesses, syncs, pinSets, faults, rollbacks, crashes, losses, holds, silences uint8
+	guesses, syncs, pinSets, faults, rollbacks, crashes, losses, holds, silences, lates, switches, last uint8
 }
 
 type enclaveState struct {
@@ -89,6 +92,17 @@ func (m *machine) successors(s state, next func(label string, s state)) {
 		next(label, t)
 	}
 	for i := range m.enclaves {
+		t := s
+		if last := s.last; int(last) != i {
+			t.last = uint8(i)
+			if s.enclave[last].step > 0 {
+				t.switches++
+			}
+		}
+		if int(t.switches) > m.bounds.switches {
+			continue
+		}
+		s := t
 		if s.enclave[i].step == 0 {
 			m.begins(s, i, emit)
 		} else {
@@ -119,8 +133,9 @@ func (m *machine) successors(s state, next func(label string, s state)) {
 			continue
 		}
 		for _, ask := range s.pool {
-			if to := m.took(at, ask); to != at {
+			if to := m.took(at, ask); to != at && int(s.lates) < m.bounds.lates {
 				t := s
+				t.lates++
 				t.members[i] = to
 				emit(t, "endorser %d gets ask %d: entry %d", i, ask, to)
 			}
@@ -257,7 +272,47 @@ func (m *machine) goesOn(s state, i int, emit emitter) {
 	case waitsCommit:
 		m.commits(s, i, op.key.head, said)
 	case waitsEndorser:
+		if m.rounds {
+			m.round(s, i, &op, emit)
+			return
+		}
 		m.endorsers(s, i, &op, said, emit)
+	}
+}
+
+// round has an ask reach some endorsers. Unless the answers are lost, they come in order
+// as far as the enclave waits for them, and then no more.
+func (m *machine) round(s state, i int, op *opNode, emit emitter) {
+	e := s.enclave[i]
+	for set := range 8 {
+		for _, lost := range []bool{false, true} {
+			t := s
+			var answers []answer
+			for j, at := range s.members {
+				switch {
+				case set>>j&1 == 0:
+				case at == lostMemory:
+					answers = append(answers, answer{kind: sayNotMember})
+				default:
+					t.members[j] = m.took(at, op.ask)
+					if !lost {
+						answers = append(answers, answer{sayHead, t.members[j]})
+					}
+				}
+			}
+			if len(answers) < 2 || len(answers) == 2 && answers[0] != answers[1] {
+				if int(s.silences) == m.bounds.silences {
+					continue
+				}
+				t.silences++
+			}
+			for len(answers) < len(s.members) {
+				answers = append(answers, answer{kind: sayFailed})
+			}
+			id := m.say(e.op, answers...)
+			t.enclave[i].op = id
+			emit(m.settle(t, i), "enclave %d: endorsers %03b get ask %d, answers are lost: %v", i, set, op.ask, lost)
+		}
 	}
 }
 
@@ -274,8 +329,15 @@ func (m *machine) anybody(s state) bool {
 // canonical orders what does not differ: endorsers, and enclaves, may change names.
 func (m *machine) canonical(s state) state {
 	if m.enclaves == 2 {
+		if s.enclave[s.last].step == 0 {
+			s.last = 0
+			if s.enclave[0].step > 0 {
+				s.last = 1
+			}
+		}
 		if less(s.enclave[1], s.enclave[0]) {
 			s.enclave[0], s.enclave[1] = s.enclave[1], s.enclave[0]
+			s.last = 1 - s.last
 		}
 	}
 	if !m.endorsed() {

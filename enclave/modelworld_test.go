@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"reflect"
@@ -86,13 +87,14 @@ type modelWorld struct {
 	pinReset *ask // the first device's PIN set, ticket and all
 	steps    []stepNode
 	stepOf   map[eventKey]stepID
-	failed   string // an invariant that a node itself violates
+	stepBy   map[string]stepID // by content
+	failed   string            // an invariant that a node itself violates
 }
 
 const modelPIN, modelNewPIN = "928374", "564738"
 
 func newModelWorld(t testing.TB, consecutive, lifetime uint64) *modelWorld {
-	w := &modelWorld{world: newWorld(t), headOf: map[wire.Head]headID{}, requests: map[variant]Received{}, stepOf: map[eventKey]stepID{}}
+	w := &modelWorld{world: newWorld(t), headOf: map[wire.Head]headID{}, requests: map[variant]Received{}, stepOf: map[eventKey]stepID{}, stepBy: map[string]stepID{}}
 	w.config.PIN.ConsecutiveLimit, w.config.PIN.LifetimeLimit = consecutive, lifetime
 	w.heads = []headNode{{store: ledgertest.NewStore()}}
 	w.headOf[wire.Head{}] = 0
@@ -272,9 +274,53 @@ func (w *modelWorld) step(key eventKey, prepare func() (State, Event)) stepID {
 	case Reply:
 		w.finish(&n, e.Response)
 	}
-	id := stepID(len(w.steps))
-	w.steps, w.stepOf[key] = append(w.steps, n), id
+	same := ""
+	if n.judged == 0 {
+		same = w.content(&n)
+	}
+	id, ok := w.stepBy[same]
+	if !ok || same == "" {
+		id = stepID(len(w.steps))
+		w.steps, w.stepBy[same] = append(w.steps, n), id
+	}
+	w.stepOf[key] = id
 	return id
+}
+
+// content is all that a request's further course hangs on, where nothing random was
+// drawn since the last event: requests that came there by different ways are one.
+func (w *modelWorld) content(n *stepNode) string {
+	s := &n.state
+	var need any
+	switch e := n.effect.(type) {
+	case Commit, Reply, FetchKeys:
+		return ""
+	case Load:
+		need = e.Need
+	}
+	of := func(p *pending) (h wire.Head) {
+		if p != nil {
+			h = p.head
+		}
+		return h
+	}
+	text := []any{n.request, n.head, s.phase, s.at, s.matched, s.loads, s.races, s.spent, of(s.pending), s.login,
+		slices.Sorted(maps.Keys(s.have.entries)), s.have.loaded, s.have.keys, s.have.fetches, s.have.issuer, s.have.refreshed}
+	var blobs []string
+	for b := range s.have.blobs {
+		blobs = append(blobs, string(b[:]))
+	}
+	slices.Sort(blobs)
+	if a := s.attempt; a != nil {
+		var sent []wire.Head
+		for _, p := range a.sent {
+			sent = append(sent, p.head)
+		}
+		text = append(text, a.public, a.gen, of(a.own), sent, a.reserved, a.sequence, a.judged, a.right, a.note, wire.BlobHash(a.envelope))
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%v %q %x %x", text, blobs, wire.Marshal(s.have.state), wire.Marshal([]any{need, s.have.need, s.have.entries, s.have.manifest}))
+	return string(h.Sum(nil))
 }
 
 func newlyJudged(before, now *attempt) bool {
