@@ -103,17 +103,12 @@ func TestModelTry(t *testing.T) {
 
 func TestModelTryEndorsed(t *testing.T) {
 	for _, b := range []bounds{
-		{guesses: 3, switches: 1},
-		{guesses: 4, switches: 1},
-		{guesses: 4, switches: 2},
-		{guesses: 2, switches: 2, silences: 1},
-		{guesses: 3, switches: 2, silences: 1, lates: 1},
+		{guesses: 5, switches: 1},
 		{guesses: 3, switches: 1, crashes: 1},
 		{guesses: 3, switches: 1, rollbacks: 1},
 		{guesses: 3, switches: 1, faults: 1},
 		{guesses: 3, switches: 1, losses: 1},
 		{guesses: 3, switches: 1, syncs: 2},
-		{guesses: 5, switches: 1},
 	} {
 		b.enclaves, b.consecutive, b.lifetime, b.endorsed, b.rounds = 2, 2, 3, true, true
 		if b.guesses == 5 {

@@ -316,7 +316,7 @@ func (w *modelWorld) content(n *stepNode) string {
 		for _, p := range a.sent {
 			sent = append(sent, p.head)
 		}
-		text = append(text, a.public, a.gen, of(a.own), sent, a.reserved, a.sequence, a.judged, a.right, a.note, wire.BlobHash(a.envelope))
+		text = append(text, a.public, a.gen, of(a.own), sent, a.sequence, a.judged, a.right, a.note, wire.BlobHash(a.envelope))
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%v %q %x %x", text, blobs, wire.Marshal(s.have.state), wire.Marshal([]any{need, s.have.need, s.have.entries, s.have.manifest}))
@@ -378,8 +378,8 @@ func TestCloneKnowsAllFields(t *testing.T) {
 	}{
 		{State{}, "[phase in request body at have pending attempt login loads matched races spent]"},
 		{atHand{}, "[state entry entryOf blobs entries manifest loaded keys fetches need issuer refreshed]"},
-		{attempt{}, "[join ticket envelope public gen own sent reserved sequence judged right unlock note]"},
-		{pending{}, "[commit head response]"},
+		{attempt{}, "[join ticket envelope public gen own sent sequence judged right unlock note]"},
+		{pending{}, "[commit head response joined]"},
 	} {
 		var fields []string
 		for f := range reflect.TypeOf(test.of).Fields() {
