@@ -9,12 +9,80 @@ import (
 	"time"
 )
 
-var modelDeep = flag.Bool("deep", false, "explore the larger bounds of docs/model.md too")
+var modelBounds = flag.String("model", "quick", "how far the model checker goes: quick, full or deep (docs/model.md)")
 
-// explore visits every state within bounds once, nearest first, and returns how many
-// there are and how many transitions lead to them. It fails at the first violation.
-func explore(t *testing.T, b bounds) (*machine, int, int) {
+// The bounds, by name. Each level explores what those before it do, too.
+var (
+	modelLocal = map[string]map[string]bounds{
+		"quick": {
+			"faults":             {guesses: 4, faults: 1},
+			"crash":              {guesses: 4, crashes: 1, faults: 1, honest: true},
+			"crash-and-rollback": {guesses: 4, crashes: 1, rollbacks: 1, forgets: true},
+			"device":             {guesses: 1, crashes: 1, rollbacks: 1, faults: 1, syncs: 2, forgets: true},
+			"PIN-set":            {guesses: 3, pinSets: 1, faults: 1},
+		},
+		"full": {
+			"two-faults":                 {guesses: 4, faults: 2},
+			"crash-rollback-and-a-fault": {guesses: 4, crashes: 1, rollbacks: 1, faults: 1, forgets: true},
+			"device":                     {guesses: 2, crashes: 1, rollbacks: 1, faults: 1, syncs: 2, forgets: true},
+			"PIN-set":                    {guesses: 4, pinSets: 1, faults: 1, crashes: 1, honest: true},
+		},
+	}
+	modelEndorsed = map[string]map[string]bounds{
+		"quick": {
+			"each-message-by-itself": {guesses: 1, syncs: 1, lates: 99, switches: 99},
+			"late-answers":           {guesses: 1, syncs: 1, lates: 2, switches: 1, holds: 1, silences: 1},
+			"four-guesses":           {guesses: 4, switches: 1, rounds: true},
+			"two-successes":          {guesses: 5, kinds: "rrwww", switches: 1, rounds: true, lifetime: 5},
+			"faults":                 {guesses: 2, switches: 1, faults: 1, rounds: true},
+			"silences":               {guesses: 2, switches: 1, silences: 1, lates: 1, rounds: true},
+			"rollback":               {guesses: 2, switches: 1, rollbacks: 1, syncs: 1, rounds: true},
+			"crash":                  {guesses: 2, switches: 1, crashes: 1, syncs: 1, rounds: true},
+			"endorser-lost":          {guesses: 2, switches: 1, losses: 1, silences: 1, rounds: true},
+			"PIN-set":                {guesses: 2, switches: 1, pinSets: 1, rounds: true},
+			"device":                 {guesses: 1, switches: 1, syncs: 2, faults: 1, rounds: true},
+		},
+		"full": {
+			"five-guesses":   {guesses: 5, switches: 1, rounds: true, lifetime: 5},
+			"two-switches":   {guesses: 4, switches: 2, rounds: true},
+			"faults":         {guesses: 2, switches: 2, faults: 1, rounds: true},
+			"all-of-it-once": {guesses: 2, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
+			"endorser-lost":  {guesses: 3, switches: 2, losses: 1, rounds: true},
+		},
+		"deep": {
+			"each-message-by-itself": {guesses: 2, lates: 99, switches: 99},
+			"all-of-it-once":         {guesses: 4, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
+			"three-guesses-faults":   {guesses: 3, switches: 2, faults: 1, rounds: true},
+		},
+	}
+)
+
+func TestModelLocal(t *testing.T)    { t.Parallel(); exploreAll(t, modelLocal, false, 1) }
+func TestModelEndorsed(t *testing.T) { t.Parallel(); exploreAll(t, modelEndorsed, true, 2) }
+
+func exploreAll(t *testing.T, levels map[string]map[string]bounds, endorsed bool, enclaves int) {
+	for _, level := range []string{"quick", "full", "deep"} {
+		for name, b := range levels[level] {
+			t.Run(level+"-"+name, func(t *testing.T) {
+				t.Parallel()
+				b.endorsed, b.enclaves, b.consecutive = endorsed, enclaves, 2
+				if b.lifetime == 0 {
+					b.lifetime = 3
+				}
+				explore(t, b)
+			})
+		}
+		if level == *modelBounds {
+			return
+		}
+	}
+}
+
+// explore visits every state within bounds once, nearest first, and logs how many there
+// are. It fails at the first violation, and tells how it came about.
+func explore(t *testing.T, b bounds) {
 	t.Helper()
+	start := time.Now()
 	w := newModelWorld(t, b.consecutive, b.lifetime)
 	m := &machine{modelLedger: newModelLedger(w, b.endorsed), bounds: b, seen: map[string]int{}}
 	first := m.initial()
@@ -46,9 +114,8 @@ func explore(t *testing.T, b bounds) (*machine, int, int) {
 		seen = append(seen, fmt.Sprintf("%s %d", what, n))
 	}
 	slices.Sort(seen)
-	t.Logf("%d states, %d transitions, %d steps long; %d runs of Step, %d ledger calls, %d entries\n%s",
-		len(index), transitions, depth, len(m.steps), len(m.ops), len(m.heads), strings.Join(seen, ", "))
-	return m, len(index), transitions
+	t.Logf("%.1f s: %d states, %d transitions, %d steps long; %d runs of Step, %d ledger calls, %d entries\n%s",
+		time.Since(start).Seconds(), len(index), transitions, depth, len(m.steps), len(m.ops), len(m.heads), strings.Join(seen, ", "))
 }
 
 // trace tells how the last state came about.
@@ -79,44 +146,4 @@ func (m *machine) trace(first state, index map[state]int32, parents []int32, at 
 		})
 	}
 	return out.String()
-}
-
-func TestModelTry(t *testing.T) {
-	for _, b := range []bounds{
-		{guesses: 4},
-		{guesses: 2, faults: 1},
-		{guesses: 3, faults: 1},
-		{guesses: 4, faults: 1},
-		{guesses: 2, faults: 2},
-		{guesses: 3, crashes: 1, rollbacks: 1},
-		{guesses: 4, crashes: 1, rollbacks: 1},
-		{guesses: 2, crashes: 1, rollbacks: 1, faults: 1},
-		{guesses: 2, crashes: 1, rollbacks: 1, faults: 1, syncs: 1},
-	} {
-		b.enclaves, b.consecutive, b.lifetime, b.forgets = 1, 2, 3, true
-		start := time.Now()
-		t.Logf("%+v", b)
-		explore(t, b)
-		t.Log(time.Since(start))
-	}
-}
-
-func TestModelTryEndorsed(t *testing.T) {
-	for _, b := range []bounds{
-		{guesses: 5, switches: 1},
-		{guesses: 3, switches: 1, crashes: 1},
-		{guesses: 3, switches: 1, rollbacks: 1},
-		{guesses: 3, switches: 1, faults: 1},
-		{guesses: 3, switches: 1, losses: 1},
-		{guesses: 3, switches: 1, syncs: 2},
-	} {
-		b.enclaves, b.consecutive, b.lifetime, b.endorsed, b.rounds = 2, 2, 3, true, true
-		if b.guesses == 5 {
-			b.lifetime = 5
-		}
-		start := time.Now()
-		t.Logf("%+v", b)
-		explore(t, b)
-		t.Log(time.Since(start))
-	}
 }

@@ -10,23 +10,24 @@ import (
 
 // bounds say how far the model goes. All interleavings within them are explored.
 type bounds struct {
-	endorsed             bool
-	enclaves             int
-	guesses              int // in all; an enclave has at most one under way
-	syncs, pinSets       int // of the first device
-	consecutive          uint64
-	lifetime             uint64
-	faults               int  // lies, failures and repetitions of the host's store
-	rollbacks            int  // of the store, to any earlier snapshot
-	crashes              int  // of an enclave, which starts again without a memory
-	losses               int  // of an endorser, which starts again without a memory
-	holds                int  // answers of endorsers that come later than they were given
-	silences             int  // rounds of asks that end although endorsers could still answer
-	lates                int  // endorsers that get an ask without the asker hearing of it
-	switches             int  // to the other enclave while one has a request under way
-	rounds               bool // an ask reaches whom it reaches, and is answered, in one step
-	forgets              bool // a crash begins a new life: what was before it is not held against the ledger
-	rightOnly, wrongOnly bool
+	endorsed       bool
+	enclaves       int
+	guesses        int // in all; an enclave has at most one under way
+	syncs, pinSets int // of the first device
+	consecutive    uint64
+	lifetime       uint64
+	faults         int    // lies, failures and repetitions of the host's store
+	rollbacks      int    // of the store, to any earlier snapshot
+	crashes        int    // of an enclave, which starts again without a memory
+	losses         int    // of an endorser, which starts again without a memory
+	holds          int    // answers of endorsers that come later than they were given
+	silences       int    // rounds of asks that end although endorsers could still answer
+	lates          int    // endorsers that get an ask without the asker hearing of it
+	switches       int    // to the other enclave while one has a request under way
+	rounds         bool   // an ask reaches whom it reaches, and is answered, in one step
+	forgets        bool   // a crash begins a new life: what was before it is not held against the ledger
+	honest         bool   // faults of the store are those of a good one whose answers are lost
+	kinds          string // of the guesses, in order: r right, w wrong; empty: all
 }
 
 const lostMemory = ^headID(0) // of an endorser
@@ -164,7 +165,7 @@ func (m *machine) crash(s state, i int) state {
 // shows lists the entries that the host can show as the newest: the honest one first.
 func (m *machine) shows(s state) []headID {
 	out := []headID{s.store}
-	if int(s.faults) >= m.bounds.faults {
+	if int(s.faults) >= m.bounds.faults || m.honest {
 		return out
 	}
 	for _, from := range []headID{s.store, s.tip, s.held} {
@@ -182,7 +183,7 @@ func (m *machine) begins(s state, i int, emit emitter) {
 	if int(s.guesses) < m.bounds.guesses {
 		for pins := range m.heads[s.store].pins + 1 {
 			for _, right := range []bool{false, true} {
-				if right && m.wrongOnly || !right && m.rightOnly {
+				if m.kinds != "" && right != (m.kinds[s.guesses] == 'r') {
 					continue
 				}
 				ready = append(ready, variant{kind: guess, nth: s.guesses, right: right, pins: uint8(pins)})
@@ -236,13 +237,21 @@ func (m *machine) goesOn(s state, i int, emit emitter) {
 			if n > 0 {
 				t.faults++
 			}
-			t.enclave[i].step = m.loaded(e.step, h, nil)
+			t.enclave[i].step = m.loaded(e.step, h, 0, nil)
 			emit(m.settle(t, i), "enclave %d loads entry %d", i, h)
+			if n == 0 && faulty && !m.honest {
+				t := s
+				t.faults++
+				for old := m.heads[h].parent; old > 0; old = m.heads[old].parent {
+					t.enclave[i].step = m.loaded(e.step, h, old, nil)
+					emit(m.settle(t, i), "enclave %d loads entry %d with the account head of entry %d", i, h, old)
+				}
+			}
 		}
 		if faulty {
 			t := s
 			t.faults++
-			t.enclave[i].step = m.loaded(e.step, 0, wire.Errorf(wire.CodeUnavailable, "says the host"))
+			t.enclave[i].step = m.loaded(e.step, 0, 0, wire.Errorf(wire.CodeUnavailable, "says the host"))
 			emit(m.settle(t, i), "enclave %d loads nothing", i)
 		}
 		return
@@ -284,6 +293,15 @@ func (m *machine) goesOn(s state, i int, emit emitter) {
 // as far as the enclave waits for them, and then no more.
 func (m *machine) round(s state, i int, op *opNode, emit emitter) {
 	e := s.enclave[i]
+	for _, k := range []byte{sayOld, sayForeign} {
+		if int(s.faults) == m.bounds.faults {
+			break
+		}
+		t := s
+		t.faults++
+		t.enclave[i].op = m.say(e.op, answer{k, 1}, answer{k, 1}, answer{k, 1})
+		emit(m.settle(t, i), "enclave %d: endorsers are said to say entry 1 (%c)", i, k)
+	}
 	for set := range 8 {
 		for _, lost := range []bool{false, true} {
 			t := s
@@ -403,14 +421,18 @@ func (m *machine) commits(s state, i int, entry headID, said func(state, answer,
 		t.held = entry
 		said(t, answer{kind: sayFailed}, "enclave %d: entry %d is held back", i, entry)
 	}
-	if !fits {
-		said(s, answer{kind: sayDone}, "enclave %d: entry %d is not written, the host says it is", i, entry)
+	if fits {
+		said(written, answer{kind: sayFailed}, "enclave %d: entry %d is written, the host says nothing", i, entry)
+	}
+	if m.honest {
 		return
 	}
 	said(s, answer{kind: sayDone}, "enclave %d: entry %d is not written, the host says it is", i, entry)
+	if !fits {
+		return
+	}
 	said(s, answer{kind: sayConflict}, "enclave %d: entry %d is not written, the host says it is too late", i, entry)
 	said(written, answer{kind: sayConflict}, "enclave %d: entry %d is written, the host says it is too late", i, entry)
-	said(written, answer{kind: sayFailed}, "enclave %d: entry %d is written, the host says nothing", i, entry)
 	said(written, answer{kind: sayFull}, "enclave %d: entry %d is written, the host says it has no room", i, entry)
 	said(written, answer{kind: sayOther}, "enclave %d: entry %d is written, the host says another is", i, entry)
 }
@@ -483,6 +505,11 @@ func (m *machine) endorsers(s state, i int, op *opNode, said func(state, answer,
 
 // settle lets an enclave go on up to where it waits for the host.
 func (m *machine) settle(s state, i int) state {
+	defer func() {
+		if m.failed != "" {
+			m.violated("%s", m.failed)
+		}
+	}()
 	for {
 		e := &s.enclave[i]
 		if e.op > 0 {
@@ -549,6 +576,9 @@ func (m *machine) stands(s *state, e *enclaveState, h headID) {
 	case !m.descends(s.stood, h):
 		m.violated("two heads at one sequence: entry %d stands, and entry %d stood", h, s.stood)
 	}
+	if s.faults == 0 && s.rollbacks == 0 && !m.descends(s.store, s.stood) {
+		m.violated("entry %d stands, and an honest database does not have it", s.stood)
+	}
 	if !m.descends(h, e.atStart) {
 		m.violated("lost: entry %d was acknowledged, and entry %d is then said to be the newest", e.atStart, h)
 	}
@@ -556,10 +586,6 @@ func (m *machine) stands(s *state, e *enclaveState, h headID) {
 
 // judges: a guess was tried on the recovery record.
 func (m *machine) judges(s *state, on headID) {
-	if m.failed != "" {
-		m.violated("%s", m.failed)
-		return
-	}
 	if !m.descends(s.stood, on) {
 		m.violated("a guess was judged on RESERVE %d, which does not stand", on)
 	}

@@ -23,14 +23,15 @@ import (
 type headID uint16
 
 type headNode struct {
-	head   wire.Head
-	parent headID // by the entry's own words
-	entry  *ledger.Entry
-	commit *wire.Commit
-	store  *ledgertest.Store // in which it is the newest
-	note   ledger.Note
-	pin    wire.Digest // the recovery key that guesses are judged by
-	pins   int         // PIN sets up to here
+	head    wire.Head
+	parent  headID // by the entry's own words
+	entry   *ledger.Entry
+	commit  *wire.Commit
+	store   *ledgertest.Store // in which it is the newest
+	note    ledger.Note
+	pin     wire.Digest // the recovery key that guesses are judged by
+	pins    int         // PIN sets up to here
+	members []wire.DeviceID
 }
 
 type requestKind uint8
@@ -71,6 +72,7 @@ type eventKey struct {
 	request variant // of the first event
 	kind    byte    // r: received, h: head read, l: loaded, c: committed
 	head    headID
+	mixed   headID // whose account head comes with the entry, where not its own
 	code    wire.Code
 	other   bool // discontinued, or a receipt for another entry
 }
@@ -126,6 +128,14 @@ func (w *modelWorld) entry(c *wire.Commit) headID {
 	state := n.store.Load(wire.Need{Account: w.owner.id0(w), State: true})
 	a := must(w.core.open(w.owner.id0(w), head, &atHand{state: state}))
 	n.note, n.pin = *a.note, a.head.Recovery.Public
+	for _, d := range a.head.Devices {
+		n.members = append(n.members, d.ID)
+	}
+	for _, id := range before.members {
+		if !slices.Contains(n.members, id) {
+			w.failed = "lost: an entry takes away a member that nobody revoked"
+		}
+	}
 	if n.note.Kind == ledger.KindPINSet {
 		n.pins++
 	}
@@ -214,14 +224,19 @@ func (w *modelWorld) begin(v variant, h headID) stepID {
 	})
 }
 
-func (w *modelWorld) loaded(id stepID, h headID, err error) stepID {
-	key := eventKey{node: id, kind: 'l', head: h, code: wire.CodeOf(err)}
+func (w *modelWorld) loaded(id stepID, h, mixed headID, err error) stepID {
+	key := eventKey{node: id, kind: 'l', head: h, mixed: mixed, code: wire.CodeOf(err)}
 	return w.step(key, func() (State, Event) {
 		s := w.steps[id].state.clone()
 		if err != nil {
 			return s, Loaded{Err: err}
 		}
-		return s, Loaded{State: w.load(h, w.steps[id].effect.(Load).Need)}
+		state := w.load(h, w.steps[id].effect.(Load).Need)
+		if mixed > 0 && len(state.Head) > 0 {
+			old := w.load(mixed, wire.Need{Account: w.owner.account, State: true})
+			state.Head, state.Wraps = old.Head, old.Wraps
+		}
+		return s, Loaded{State: state}
 	})
 }
 
@@ -354,6 +369,9 @@ func (w *modelWorld) finish(n *stepNode, r *wire.Response) {
 	if _, err := remembered.Extend(w.core.Verifier(), known.entry.Stream, r.Newest, r.Entries); err != nil {
 		n.alarm = true
 		return
+	}
+	if remembered.Head != r.Newest {
+		w.failed = "a device takes an answer whose newest entry it does not remember then"
 	}
 	n.accepted = w.headOf[remembered.Head]
 }
