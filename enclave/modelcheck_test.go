@@ -15,11 +15,12 @@ var modelBounds = flag.String("model", "quick", "how far the model checker goes:
 var (
 	modelLocal = map[string]map[string]bounds{
 		"quick": {
-			"faults":             {guesses: 4, faults: 1},
+			"faults":             {guesses: 4, faults: 1, sees: []string{"guess: pin-locked", "guess: rollback", "guess: receipt"}},
 			"crash":              {guesses: 4, crashes: 1, faults: 1, honest: true},
+			"rollback":           {guesses: 2, faults: 1, rollbacks: 1},
 			"crash-and-rollback": {guesses: 4, crashes: 1, rollbacks: 1, forgets: true},
-			"device":             {guesses: 1, crashes: 1, rollbacks: 1, faults: 1, syncs: 2, forgets: true},
-			"PIN-set":            {guesses: 3, pinSets: 1, faults: 1},
+			"device":             {guesses: 1, crashes: 1, rollbacks: 1, faults: 1, syncs: 2, forgets: true, sees: []string{"alarm", "sync: ok", "sync: rollback"}},
+			"PIN-set":            {guesses: 2, pinSets: 1, faults: 1, sees: []string{"PIN set: ok", "guess: challenge", "guess: head-mismatch"}},
 		},
 		"full": {
 			"two-faults":                 {guesses: 4, faults: 2},
@@ -32,14 +33,16 @@ var (
 		"quick": {
 			"each-message-by-itself": {guesses: 1, syncs: 1, lates: 99, switches: 99},
 			"late-answers":           {guesses: 1, syncs: 1, lates: 2, switches: 1, holds: 1, silences: 1},
-			"four-guesses":           {guesses: 4, switches: 1, rounds: true},
+			"four-guesses":           {guesses: 4, switches: 1, rounds: true, sees: []string{"guess: pin-locked"}},
 			"two-successes":          {guesses: 5, kinds: "rrwww", switches: 1, rounds: true, lifetime: 5},
 			"faults":                 {guesses: 2, switches: 1, faults: 1, rounds: true},
+			"two-switches":           {guesses: 2, switches: 2, rounds: true},
+			"half-endorsed":          {guesses: 1, syncs: 2, silences: 1, rollbacks: 1, switches: 1, rounds: true},
 			"silences":               {guesses: 2, switches: 1, silences: 1, lates: 1, rounds: true},
-			"rollback":               {guesses: 2, switches: 1, rollbacks: 1, syncs: 1, rounds: true},
+			"rollback":               {guesses: 2, switches: 1, rollbacks: 1, syncs: 1, rounds: true, sees: []string{"guess: rollback", "sync: rollback"}},
 			"crash":                  {guesses: 2, switches: 1, crashes: 1, syncs: 1, rounds: true},
-			"endorser-lost":          {guesses: 2, switches: 1, losses: 1, silences: 1, rounds: true},
-			"PIN-set":                {guesses: 2, switches: 1, pinSets: 1, rounds: true},
+			"endorser-lost":          {guesses: 2, switches: 1, losses: 1, silences: 1, rounds: true, sees: []string{"guess: view"}},
+			"PIN-set":                {guesses: 2, switches: 1, pinSets: 1, rounds: true, sees: []string{"PIN set: ok", "guess: conflict"}},
 			"device":                 {guesses: 1, switches: 1, syncs: 2, faults: 1, rounds: true},
 		},
 		"full": {
@@ -108,6 +111,12 @@ func explore(t *testing.T, b bounds) {
 			at++
 		}
 		frontier = next
+	}
+	// Bounds in which nothing happens would show nothing.
+	for _, what := range append(b.sees, "judged", "guess: ok", "guess: pin-wrong") {
+		if m.seen[what] == 0 {
+			t.Errorf("never seen: %s", what)
+		}
 	}
 	var seen []string
 	for what, n := range m.seen {

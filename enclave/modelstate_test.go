@@ -108,9 +108,11 @@ func (m *machine) successors(s state, next func(label string, s state)) {
 			m.begins(s, i, emit)
 		} else {
 			m.goesOn(s, i, emit)
-			if int(s.crashes) < m.bounds.crashes {
-				emit(m.crash(s, i), "enclave %d crashes", i)
-			}
+		}
+	}
+	for i := range m.enclaves {
+		if e := s.enclave[i]; int(s.crashes) < m.bounds.crashes && (e.step > 0 || e.memory > 0) {
+			emit(m.crash(s, i), "enclave %d crashes", i)
 		}
 	}
 	if s.held > 0 && m.heads[s.held].parent == s.store {
@@ -212,8 +214,16 @@ func (m *machine) begins(s state, i int, emit emitter) {
 			case pinSet:
 				t.pinSets++
 			}
-			t.enclave[i] = enclaveState{memory: s.enclave[i].memory, step: m.begin(v, h)}
+			t.enclave[i] = enclaveState{memory: s.enclave[i].memory, step: m.begin(v, h, 0)}
 			emit(m.settle(t, i), "enclave %d gets %v with entry %d", i, v, h)
+			if n > 0 || int(s.faults) == m.bounds.faults || m.honest {
+				continue
+			}
+			t.faults++
+			for old := m.heads[h].parent; old > 0; old = m.heads[old].parent {
+				t.enclave[i].step = m.begin(v, h, old)
+				emit(m.settle(t, i), "enclave %d gets %v with entry %d and the account head of entry %d", i, v, h, old)
+			}
 		}
 	}
 }

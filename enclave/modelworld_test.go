@@ -208,18 +208,28 @@ func (w *modelWorld) received(v variant) Received {
 	return r
 }
 
+// mix puts another entry's account head beside an entry.
+func (w *modelWorld) mix(state wire.State, of headID) wire.State {
+	if of > 0 && len(state.Head) > 0 {
+		old := w.load(of, wire.Need{Account: w.owner.account, State: true})
+		state.Head, state.Wraps = old.Head, old.Wraps
+	}
+	return state
+}
+
 func (w *modelWorld) load(h headID, n wire.Need) wire.State { return w.heads[h].store.Load(n) }
 
-// begin is the node of a request that just came, with the store's entry h at hand.
-func (w *modelWorld) begin(v variant, h headID) stepID {
-	key := eventKey{request: v, kind: 'r', head: h}
+// begin is the node of a request that just came, with what the host loaded
+// at hand: entry h, and the account head of another where mixed names one.
+func (w *modelWorld) begin(v variant, h, mixed headID) stepID {
+	key := eventKey{request: v, kind: 'r', head: h, mixed: mixed}
 	return w.step(key, func() (State, Event) {
 		r := w.received(v)
 		need := wire.Need{Account: r.Envelope.Header.Account, State: true}
 		if known := r.Envelope.Header.Known; known != nil {
 			need.After = &known.Sequence
 		}
-		r.State = w.load(h, need)
+		r.State = w.mix(w.load(h, need), mixed)
 		return State{}, r
 	})
 }
@@ -231,12 +241,7 @@ func (w *modelWorld) loaded(id stepID, h, mixed headID, err error) stepID {
 		if err != nil {
 			return s, Loaded{Err: err}
 		}
-		state := w.load(h, w.steps[id].effect.(Load).Need)
-		if mixed > 0 && len(state.Head) > 0 {
-			old := w.load(mixed, wire.Need{Account: w.owner.account, State: true})
-			state.Head, state.Wraps = old.Head, old.Wraps
-		}
-		return s, Loaded{State: state}
+		return s, Loaded{State: w.mix(w.load(h, w.steps[id].effect.(Load).Need), mixed)}
 	})
 }
 
