@@ -16,18 +16,19 @@ type bounds struct {
 	syncs, pinSets int // of the first device
 	consecutive    uint64
 	lifetime       uint64
-	faults         int    // lies, failures and repetitions of the host's store
-	rollbacks      int    // of the store, to any earlier snapshot
-	crashes        int    // of an enclave, which starts again without a memory
-	losses         int    // of an endorser, which starts again without a memory
-	holds          int    // answers of endorsers that come later than they were given
-	silences       int    // rounds of asks that end although endorsers could still answer
-	lates          int    // endorsers that get an ask without the asker hearing of it
-	switches       int    // to the other enclave while one has a request under way
-	rounds         bool   // an ask reaches whom it reaches, and is answered, in one step
-	forgets        bool   // a crash begins a new life: what was before it is not held against the ledger
-	honest         bool   // faults of the store are those of a good one whose answers are lost
-	kinds          string // of the guesses, in order: r right, w wrong; empty: all
+	faults         int      // lies, failures and repetitions of the host's store
+	rollbacks      int      // of the store, to any earlier snapshot
+	crashes        int      // of an enclave, which starts again without a memory
+	losses         int      // of an endorser, which starts again without a memory
+	holds          int      // answers of endorsers that come later than they were given
+	silences       int      // rounds of asks that end although endorsers could still answer
+	lates          int      // endorsers that get an ask without the asker hearing of it
+	switches       int      // to the other enclave while one has a request under way
+	rounds         bool     // an ask reaches whom it reaches, and is answered, in one step
+	forgets        bool     // a crash begins a new life: what was before it is not held against the ledger
+	honest         bool     // faults of the store are those of a good one whose answers are lost
+	kinds          string   // of the guesses, in order: r right, w wrong; empty: all
+	sees           []string // what must happen somewhere
 }
 
 const lostMemory = ^headID(0) // of an endorser
