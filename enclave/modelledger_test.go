@@ -85,6 +85,10 @@ type opNode struct {
 // memoryID names what an enclave's ledger remembers between calls.
 type memoryID uint16
 
+// fakeViews: an endorsed ledger, which learns of views anew in each call, is shown a
+// chain of views that leads to the host's own endorsers.
+const fakeViews memoryID = 1
+
 // memoryNode is a local ledger's memory: the calls that led to it.
 type memoryNode struct{ calls []opID }
 
@@ -107,6 +111,9 @@ type modelLedger struct {
 	members []ed25519.PrivateKey
 	view    *endorsement.View
 	chain   []byte
+	hosts   []ed25519.PrivateKey // the host's own endorsers
+	forged  *endorsement.View    // of them, which no member named
+	fake    []byte               // chain of views that leads there
 	tookOf  map[endorsing]headID
 }
 
@@ -138,6 +145,16 @@ func newModelLedger(w *modelWorld, isEndorsed bool) *modelLedger {
 		l.members = append(l.members, private)
 		l.view.Groups[0] = append(l.view.Groups[0], endorsement.Member{Key: []byte(public)})
 	}
+	l.forged = l.view.Next([]endorsement.Group{nil})
+	for range 3 {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		l.hosts = append(l.hosts, private)
+		l.forged.Groups[0] = append(l.forged.Groups[0], endorsement.Member{Key: []byte(public)})
+	}
+	l.fake = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: l.view.Encode()}, {View: l.forged.Encode()}}})
 	l.chain = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: l.view.Encode()}}})
 	return l
 }
@@ -314,7 +331,10 @@ func (l *modelLedger) appended(c *wire.Commit, a answer) (done wire.Appended, er
 // all of them wait.
 func (l *modelLedger) runEndorsed(n *opNode) {
 	synctest.Test(l.t.(*testing.T), func(t *testing.T) {
-		h := &relays{l: l, abort: make(chan struct{})}
+		h := &relays{l: l, abort: make(chan struct{}), chain: l.chain, view: l.view, members: l.members}
+		if n.key.memory == fakeViews {
+			h.chain, h.view, h.members = l.fake, l.forged, l.hosts
+		}
 		m := endorsed.New(endorsed.Options{
 			Identity: wire.LedgerIdentity{ID: l.config.Ledger.ID, Backend: wire.BackendEndorsed, Genesis: l.genesis(), Number: 1},
 			Verifier: l.core.Verifier, Key: l.core.LedgerKey,
@@ -352,8 +372,11 @@ func (l *modelLedger) genesis() []byte {
 // relays is the host of one call of the endorsed ledger: it lets everybody wait until
 // it is told what to say.
 type relays struct {
-	l     *modelLedger
-	abort chan struct{}
+	l       *modelLedger
+	abort   chan struct{}
+	chain   []byte
+	view    *endorsement.View
+	members []ed25519.PrivateKey
 
 	mu    sync.Mutex
 	store *relayed // the call that waits for the database
@@ -380,7 +403,7 @@ func (h *relays) wait(c *relayed) (answer, bool) {
 	}
 }
 
-func (h *relays) Views(context.Context) ([]byte, error) { return h.l.chain, nil }
+func (h *relays) Views(context.Context) ([]byte, error) { return h.chain, nil }
 
 func (h *relays) Newest(context.Context, wire.AccountID) ([]byte, error) {
 	c := &relayed{waits: waitsNewest, answer: make(chan answer, 1)}
@@ -408,7 +431,7 @@ func (h *relays) Commit(_ context.Context, commit *wire.Commit) (wire.Appended, 
 
 func (h *relays) Relay(_ context.Context, key []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
 	c := &relayed{waits: waitsEndorser, body: body, answer: make(chan answer, 1)}
-	c.member = slices.IndexFunc(h.l.members, func(k ed25519.PrivateKey) bool { return string(k.Public().(ed25519.PublicKey)) == string(key) })
+	c.member = slices.IndexFunc(h.members, func(k ed25519.PrivateKey) bool { return string(k.Public().(ed25519.PublicKey)) == string(key) })
 	h.mu.Lock()
 	if len(h.asked) == 0 || string(h.asked[0].body) != string(body) {
 		h.asked = nil // who was not asked before the call went on is not waited for
@@ -420,16 +443,16 @@ func (h *relays) Relay(_ context.Context, key []byte, kind wire.FrameKind, body 
 	if !ok {
 		return nil, errAborted
 	}
-	return h.l.relay(c.member, body, a)
+	return h.relay(c.member, body, a)
 }
 
 // relay makes an endorser's answer: what it says is the endorser's own code's, see took.
-func (l *modelLedger) relay(member int, body []byte, a answer) ([]byte, error) {
-	by, asked := l.members[member], body
+func (h *relays) relay(member int, body []byte, a answer) ([]byte, error) {
+	by, asked := h.members[member], body
 	switch a.kind {
 	case sayHead:
 	case sayForeign:
-		by = l.members[(member+1)%len(l.members)]
+		by = h.members[(member+1)%len(h.members)]
 	case sayOld:
 		ask := *must(endorsement.ParseAsk(body))
 		ask.Nonce[0] ^= 1
@@ -439,8 +462,8 @@ func (l *modelLedger) relay(member int, body []byte, a answer) ([]byte, error) {
 	default:
 		return nil, wire.Errorf(wire.CodeUnavailable, "no answer")
 	}
-	out := endorsement.Answer{Heads: []wire.Head{l.heads[a.head].head}}
-	out.Sign(by, l.view.Hash(), asked)
+	out := endorsement.Answer{Heads: []wire.Head{h.l.heads[a.head].head}}
+	out.Sign(by, h.view.Hash(), asked)
 	return wire.Marshal(&out), nil
 }
 

@@ -313,6 +313,16 @@ func (m *machine) round(s state, i int, op *opNode, emit emitter) {
 		t.enclave[i].op = m.say(e.op, answer{k, 1}, answer{k, 1}, answer{k, 1})
 		emit(m.settle(t, i), "enclave %d: endorsers are said to say entry 1 (%c)", i, k)
 	}
+	if int(s.faults) < m.bounds.faults && len(op.answers) == 0 {
+		t := s
+		t.faults++
+		id := m.start(false, op.key.head, fakeViews)
+		if m.ops[id].waits == waitsEndorser {
+			id = m.say(id, answer{sayHead, 1}, answer{sayHead, 1}, answer{sayHead, 1})
+		}
+		t.enclave[i].op = id
+		emit(m.settle(t, i), "enclave %d: the host shows a view of its own endorsers, which say entry 1", i)
+	}
 	for set := range 8 {
 		for _, lost := range []bool{false, true} {
 			t := s
