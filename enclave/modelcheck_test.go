@@ -32,6 +32,7 @@ var (
 	modelEndorsed = map[string]map[string]bounds{
 		"quick": {
 			"each-message-by-itself": {guesses: 1, syncs: 1, lates: 99, switches: 99},
+			"late-asks":              {guesses: 1, syncs: 1, lates: 2, rollbacks: 1, switches: 1},
 			"late-answers":           {guesses: 1, syncs: 1, lates: 2, switches: 1, holds: 1, silences: 1},
 			"four-guesses":           {guesses: 4, switches: 1, rounds: true, sees: []string{"guess: pin-locked"}},
 			"two-successes":          {guesses: 5, kinds: "rrwww", switches: 1, rounds: true, lifetime: 5},
@@ -64,6 +65,9 @@ func TestModelLocal(t *testing.T)    { t.Parallel(); exploreAll(t, modelLocal, f
 func TestModelEndorsed(t *testing.T) { t.Parallel(); exploreAll(t, modelEndorsed, true, 2) }
 
 func exploreAll(t *testing.T, levels map[string]map[string]bounds, endorsed bool, enclaves int) {
+	if raceDetector {
+		t.Skip("many times slower, and one thing happens at a time: make model runs it")
+	}
 	for _, level := range []string{"quick", "full", "deep"} {
 		for name, b := range levels[level] {
 			t.Run(level+"-"+name, func(t *testing.T) {

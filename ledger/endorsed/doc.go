@@ -10,6 +10,7 @@
 //
 // It trusts nobody on the way. The host carries every frame and holds database and
 // chain of views: it can delay and deny, and what it changes, repeats or invents is
-// refused. Up to half of a group's endorsers may be gone or lie; if a majority of one
-// group lies, its streams can be rolled back.
+// refused. Fewer than half of a group's endorsers may be gone. None may lie: two majorities
+// may have one member alone in common, and if that one goes back on its word, a stream of
+// its group can be rolled back. That they run the attested code is what speaks for them.
 package endorsed
