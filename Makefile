@@ -9,6 +9,7 @@ GO       ?= go
 BIN      ?= bin
 STATE    ?= ./state
 FUZZTIME ?= 3s
+MODEL    ?= full
 PACKAGES ?= ./...
 
 BUILD = $(GO) build -trimpath -buildvcs=false
@@ -18,7 +19,7 @@ ENCLAVE_EXPERIMENT = runtimesecret
 WASM_PACKAGES = ./wire/... ./ledger ./attestation ./policy ./client/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo sgx test bench fuzz lint reproduce wasm-test claims clean
+.PHONY: help build run demo sgx test model bench fuzz lint reproduce wasm-test claims clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +45,9 @@ test: build ## run all tests (CI=true: with the race detector; installs Debian p
 
 wasm-test: ## run the client's tests as WebAssembly under node
 	@build/wasm-test $(WASM_PACKAGES)
+
+model: ## explore every order of events within the bounds of docs/model.md (MODEL=quick, full or deep)
+	$(GO) test ./enclave -run '^TestModel' -v -timeout 180m -model $(MODEL)
 
 js-mod: ## make js.mod and js.sum, what a browser builds with, from go.mod and go.sum
 	@(cat go.mod; printf '\nreplace github.com/google/logger => ./third_party/google-logger-js\n') > js.mod

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
@@ -54,53 +53,37 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 // extend moves the remembered head along the response's entries: to its newest
 // entry, or as far as a full page reaches.
 func (d *Device) extend(s *Attested, response *wire.Response) error {
-	known, newest := d.p.Known, response.Newest
-	switch {
-	case newest.Sequence < known.Sequence:
-		return fork("the newest entry is %d, this device remembers entry %d", newest.Sequence, known.Sequence)
-	case newest.Sequence == known.Sequence && newest.Hash != known.Hash:
-		return fork("another entry %d than the one this device remembers", known.Sequence)
-	case newest.Sequence == known.Sequence:
-		return nil
-	case len(response.Entries) == 0:
-		return fork("no entry that follows entry %d", known.Sequence)
-	}
-	if first, err := ledger.ParseEntry(response.Entries[0]); err == nil && first.Sequence == known.Sequence+1 && first.Previous != known.Hash {
-		return fork("entry %d follows another entry %d than the one this device remembers", first.Sequence, known.Sequence)
-	}
-	return d.follow(s, response.Entries, []wire.Head{newest}, len(response.Entries) >= wire.MaxEntries)
+	r := d.p.remembered()
+	entries, err := r.Extend(s.verifier, d.p.stream(), response.Newest, response.Entries)
+	return d.took(r, entries, response.Entries, err)
 }
 
 // follow verifies entries behind the remembered head and moves it. All heads given
 // must lie on the way; unless partial, the last entry must be the last of them.
 func (d *Device) follow(s *Attested, encoded [][]byte, through []wire.Head, partial bool) error {
-	p := d.p
-	entries, reached, err := s.verifier.VerifyChain(p.stream(), p.Known, encoded)
+	r := d.p.remembered()
+	entries, err := r.Follow(s.verifier, d.p.stream(), encoded, through, partial)
+	return d.took(r, entries, encoded, err)
+}
+
+// took keeps what the device remembers now, and reads the notes of the entries passed.
+func (d *Device) took(r ledger.Remembered, entries []*ledger.Entry, encoded [][]byte, err error) error {
 	if err != nil {
 		return err
-	}
-	if len(entries) > 0 && (entries[0].Generation < p.KnownGen || entries[0].Generation == p.KnownGen && entries[0].Epoch < p.KnownEp) {
-		return fork("entry %d goes back to an earlier epoch", entries[0].Sequence)
-	}
-	if len(entries) > 0 && len(p.KnownKey) == len(ledger.SignerID{}) && s.verifier.Superseded(entries[0].Signer, ledger.SignerID(p.KnownKey)) {
-		return fork("entry %d is signed by an older ledger key than the one this device remembers", entries[0].Sequence)
-	}
-	for _, h := range through {
-		i := slices.IndexFunc(entries, func(e *ledger.Entry) bool { return e.Sequence == h.Sequence })
-		if i < 0 && reached.Sequence > h.Sequence || i < 0 && !partial {
-			return fork("the entries do not lead to entry %d", h.Sequence)
-		}
-		if i >= 0 && ledger.HeadOf(entries[i], encoded[i]) != h {
-			return fork("the entries lead to another entry %d than the newest", h.Sequence)
-		}
 	}
 	for i, e := range entries {
 		d.note(e, encoded[i])
 	}
-	if n := len(entries); n > 0 {
-		p.Known, p.KnownGen, p.KnownEp, p.KnownKey = reached, entries[n-1].Generation, entries[n-1].Epoch, entries[n-1].Signer[:]
-	}
+	d.p.remember(r)
 	return nil
+}
+
+func (p *profile) remembered() ledger.Remembered {
+	return ledger.Remembered{Head: p.Known, Generation: p.KnownGen, Epoch: p.KnownEp, Signer: p.KnownKey}
+}
+
+func (p *profile) remember(r ledger.Remembered) {
+	p.Known, p.KnownGen, p.KnownEp, p.KnownKey = r.Head, r.Generation, r.Epoch, r.Signer
 }
 
 // catchUp fetches another page of entries towards target, which a sealed answer

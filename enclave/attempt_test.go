@@ -79,6 +79,26 @@ func TestSuccessKeepsOthersAttempts(t *testing.T) {
 	}
 }
 
+// Two successes under way at once take back what was counted up to their RESERVEs once,
+// not twice: the guess that came between their results stays counted.
+func TestTwoSuccessesTakeBackOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, next, third, thief := w.device("alice").enrol(pin), w.device("alice"), w.device("alice"), w.device("alice")
+	w.commitsAt(2, func() {
+		if err := third.join(pin); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, thief.join(wrongPIN), wire.CodePINWrong)
+	})
+	if err := next.join(pin); err != nil {
+		t.Fatal(err)
+	}
+	if n := first.counts(); n.Kind != ledger.KindJoin || n.Consecutive != 1 || n.Lifetime != 3 {
+		t.Fatalf("note %+v", n)
+	}
+}
+
 // Right or wrong, the network sees no answer earlier.
 func TestRightPINTakesTheLeastTime(t *testing.T) {
 	t.Parallel()

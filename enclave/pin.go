@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"crypto/hmac"
 	"time"
 
 	"github.com/passclave/passclave/enclave/secret"
@@ -27,7 +28,6 @@ type attempt struct {
 	gen      uint64       // must not outlive them
 	own      *pending     // RESERVE, then RESULT
 	sent     []*pending   // every RESULT: one that was thought lost may stand after all
-	reserved uint64       // the consecutive count at the own RESERVE
 	sequence uint64       // of the own RESERVE
 	judged   bool         //
 	right    bool         // the PIN was right
@@ -111,7 +111,7 @@ func (c *Core) sendReserve(s State, t *tx) (State, []Effect) {
 		Kind: ledger.KindReserve, Consecutive: now.Consecutive + 1, Lifetime: now.Lifetime + 1,
 		Device: s.body.Device, Name: a.join.Name, Time: s.in.Now,
 	}
-	a.note, a.reserved = now, now.Consecutive
+	a.note = now
 	a.own = c.append(t.account, t.account.at, t.account.entry.Head, requestHash(s.in.Raw), now)
 	a.sequence = a.own.head.Sequence
 	s.phase = phaseReserve
@@ -193,12 +193,16 @@ func (c *Core) sendResult(s State, account *account) (State, []Effect) {
 	t := &tx{core: c, state: &s, in: &s.in, body: s.body, account: account}
 	ch := t.begins(ledger.KindJoin, vaultSecret)
 	ch.note.Attempt = a.sequence
-	ch.note.Consecutive -= min(ch.note.Consecutive, a.reserved)
+	// What was reserved after the own RESERVE stays counted. The lifetime count tells how
+	// much that is, even where another success lowered the consecutive one meanwhile.
+	ch.note.Consecutive = min(ch.note.Consecutive, ch.note.Lifetime-a.note.Lifetime)
 	if err := t.addDevice(ch, &a.join.Keys, a.join.Name, howJoin, a.ticket.Issued); err != nil {
 		return c.refuse(s, err)
 	}
 	t.results = [][]byte{wire.Marshal(t.membership(ch))}
-	return a.result(s, t.seal())
+	p := t.seal()
+	p.joined = ch.account.head.device(s.body.Device).FeedToken
+	return a.result(s, p)
 }
 
 func (a *attempt) result(s State, p *pending) (State, []Effect) {
@@ -236,8 +240,13 @@ func (c *Core) resumeResult(s State) (State, []Effect) {
 	if account == nil || account.head.Recovery.Public != a.public || account.head.Generation != a.gen {
 		return c.refuse(s, wire.Errorf(wire.CodeConflict, "the PIN was set anew meanwhile"))
 	}
-	if a.right && account.head.device(s.body.Device) != nil {
-		return c.answerAttempt(s) // an own RESULT stands, under somebody's newer entry
+	if member := account.head.device(s.body.Device); a.right && member != nil {
+		for _, p := range a.sent {
+			if hmac.Equal(p.joined, member.FeedToken) {
+				a.own = p // it stands, under somebody's newer entry
+				return c.answerAttempt(s)
+			}
+		}
 	}
 	if h := account.head; h.device(s.body.Device) != nil || len(h.Devices) >= wire.MaxDevices {
 		return c.refuse(s, wire.Errorf(wire.CodeConflict, "the membership changed meanwhile"))

@@ -375,6 +375,7 @@ type delayed struct {
 	ledger.Ledger
 	n    int
 	held *wire.Commit
+	then func() // after it was applied
 }
 
 func (d *delayed) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
@@ -386,7 +387,31 @@ func (d *delayed) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.
 		if _, err := d.Ledger.CompareAndAppend(ctx, d.held); err != nil {
 			return ledger.Receipt{}, err
 		}
+		if d.then != nil {
+			d.then()
+		}
 		return ledger.Receipt{}, wire.Errorf(wire.CodeUnavailable, "the other one was applied")
 	}
 	return d.Ledger.CompareAndAppend(ctx, c)
+}
+
+// The same, where another device's entry stands upon it: what the device is told to
+// remember, and its feed token, are those of the RESULT that stands.
+func TestLostResultStandsUnderNewerEntry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, next := w.device("alice").enrol(pin), w.device("alice")
+	l := &delayed{Ledger: w.ledger}
+	w.ledger = l
+	l.then = func() { first.create() }
+	r, err := next.change(next.joinAsk(pin))
+	joined := result[wire.Membership](t, r, err)
+	s, err := next.sync()
+	if err != nil || string(s.FeedToken) != string(joined.FeedToken) {
+		t.Fatalf("the feed token is another one: %v", err)
+	}
+	entries := w.store.Accounts[first.account].Entries
+	if n := r.Newest.Sequence; ledger.EntryHash(entries[n-1]) != r.Newest.Hash {
+		t.Fatalf("the device is told of an entry %d that does not stand", n)
+	}
 }

@@ -310,6 +310,7 @@ type pending struct {
 	commit   wire.Commit
 	head     wire.Head // of the entry in commit
 	response *wire.Response
+	joined   []byte // of a join: the new member's feed token, random, by which its RESULT is known again
 }
 
 // committed lets the answer out, if the receipt is for the very entry that was sent.
