@@ -9,8 +9,8 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// Cache remembers what was verified and cannot come out differently: signatures,
-// which depend on nothing but the bytes. What depends on the time or on the
+// Cache remembers what was verified and cannot come out differently: signatures, and
+// what was decoded, which depend on nothing but the bytes. What depends on the time or on the
 // verifier's roots (validity, which roots count, revocation) is checked every time.
 // Only what was found good is remembered.
 //
@@ -27,7 +27,9 @@ type Cache struct {
 }
 
 // NewCache returns a cache of at most size results. One bundle of SEV-SNP makes up to
-// five: chain, report, revocation list, endorsement, host certificates.
+// five: chain, report, revocation list, endorsement, host certificates. One of TDX or
+// SGX makes up to eight: PCK certificates, what they say of the platform, their
+// signatures, the quoting enclave's report, and each of the four kinds of collateral.
 func NewCache(size int) *Cache {
 	return &Cache{known: map[wire.Digest]any{}, size: size}
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -179,7 +180,17 @@ func TestForgedChain(t *testing.T) {
 			f.report = []at.Option{version2}
 			f.vcek.ExtraExtensions[1].Value = []byte("\x16\x08Naple-B1")
 		}, attestation.CheckPlatform},
-		"VCEK without levels": {func(f *forgery) { f.vcek.ExtraExtensions = f.vcek.ExtraExtensions[:2] }, attestation.CheckChain},
+		"VCEK without stepping":    {func(f *forgery) { f.vcek.ExtraExtensions[1].Value = []byte("\x16\x05Milan") }, attestation.CheckChain},
+		"VCEK's product in UTF-8":  {func(f *forgery) { f.vcek.ExtraExtensions[1].Value = []byte("\x0c\x08Milan-B1") }, attestation.CheckChain},
+		"VCEK's product and more":  {func(f *forgery) { f.vcek.ExtraExtensions[1].Value = []byte("\x16\x08Milan-B1\x05\x00") }, attestation.CheckChain},
+		"VCEK of a large level":    {func(f *forgery) { f.vcek.ExtraExtensions[2].Value = []byte{2, 2, 1, 4} }, attestation.CheckChain},
+		"VCEK of a negative level": {func(f *forgery) { f.vcek.ExtraExtensions[2].Value = []byte{2, 1, 0x84} }, attestation.CheckChain},
+		"VCEK of a level and more": {func(f *forgery) { f.vcek.ExtraExtensions[2].Value = []byte{2, 1, 4, 5, 0} }, attestation.CheckChain},
+		"VCEK of a short chip ID": {func(f *forgery) {
+			f.vcek.ExtraExtensions[len(f.vcek.ExtraExtensions)-1].Value = []byte{4, 7, 1, 2, 3, 4, 5, 6, 7}
+		}, attestation.CheckChain},
+		"VCEK without one level": {func(f *forgery) { f.vcek.ExtraExtensions = slices.Delete(f.vcek.ExtraExtensions, 2, 3) }, attestation.CheckChain},
+		"VCEK without levels":    {func(f *forgery) { f.vcek.ExtraExtensions = f.vcek.ExtraExtensions[:2] }, attestation.CheckChain},
 		"VCEK without chip": {func(f *forgery) {
 			f.vcek.ExtraExtensions = f.vcek.ExtraExtensions[:len(f.vcek.ExtraExtensions)-1]
 		}, attestation.CheckChain},

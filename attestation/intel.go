@@ -1,11 +1,14 @@
 package attestation
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // verifyQuote verifies what quotes of SGX and TDX have in common, in the order of
 // [Checks]. The body's own claims are left to the caller.
 func (known *Cache) verifyQuote(q *quote, f *quoteFormat, list []Collateral, roots Roots, now time.Time) (*Claims, error) {
-	chain, err := parsePCKChain(q.chain)
+	chain, err := once(known, func() fact { return factOf("PCK certificates", q.chain) }, func() (*pckChain, error) { return parsePCKChain(q.chain) })
 	if err != nil {
 		return nil, err
 	}
@@ -19,13 +22,13 @@ func (known *Cache) verifyQuote(q *quote, f *quoteFormat, list []Collateral, roo
 	if err := known.verifySignatures(q, f, chain, now); err != nil {
 		return nil, err
 	}
-	p, err := chain.platform()
+	p, err := once(known, func() fact { return factOf("platform", chain.pck.Raw) }, chain.platform)
 	if err != nil {
 		return nil, err
 	}
 	c := &Claims{
 		Simulated: simulated, Root: root, Time: now, ReportVersion: uint32(f.version),
-		Intel: &Intel{FMSPC: p.fmspc, PCESVN: p.pceSVN},
+		Intel: &Intel{FMSPC: bytes.Clone(p.fmspc), PCESVN: p.pceSVN},
 	}
 	if err := known.verifyCollateral(c, q, f, chain, p, list, now); err != nil {
 		return nil, err

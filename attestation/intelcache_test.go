@@ -90,10 +90,60 @@ func TestIntelCacheRemembersNoVerdict(t *testing.T) {
 		if _, err := verify(report, nil, m.roots(), intelNow); err != nil {
 			t.Fatal(err)
 		}
+		genuine := m.collateral(t)
 		m.dataSigner = p256(t)
 		_, err = verify(report, m.collateral(t)[:1], m.roots(), intelNow)
 		wantCheck(t, err, attestation.CheckTCBInfo)
+		forged := m.collateral(t) // the signature alone is another
+		if _, err := verify(report, genuine[:2], m.roots(), intelNow); err != nil {
+			t.Fatal(err)
+		}
+		forged[0].Issuer, forged[1].Issuer = genuine[0].Issuer, genuine[1].Issuer
+		_, err = verify(report, forged[:1], m.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckTCBInfo)
+		_, err = verify(report, forged[1:2], m.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckQEIdentity)
+
+		// Known collateral, of which the issuer or the quote's root is another.
+		strange := []attestation.Collateral{{Name: genuine[0].Name, Data: genuine[0].Data, Issuer: forged[1].Issuer[:1]}}
+		_, err = verify(report, strange, m.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckTCBInfo)
+		other := newIntelMachine(t, tdx)
+		report = other.report(t)
+		_, err = verify(report, genuine[:1], other.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckTCBInfo)
+		_, err = verify(report, []attestation.Collateral{{Name: "pck-crl", Data: good[2].Data}}, other.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckRevocation)
+		other.pck.ExtraExtensions[0] = pckExtension(t, "00906ed50001", "0000", 11, 5)
+		_, err = verify(other.report(t), other.collateral(t)[:1], other.roots(), intelNow)
+		wantCheck(t, err, attestation.CheckTCBInfo)
 	})
+}
+
+// TCB info and QE identity may have one signer or two; one is verified once a bundle.
+func TestCollateralSigners(t *testing.T) {
+	t.Parallel()
+	m := newIntelMachine(t, false)
+	report := m.report(t)
+	one := m.collateral(t)
+	m.tcbKey = p256(t)
+	two := m.collateral(t)
+	info, identity := one[0], one[1]
+	identity.Issuer = info.Issuer
+	for name, list := range map[string][]attestation.Collateral{"one": {info, identity}, "two": {info, two[1]}} {
+		if _, err := m.verifyReport(report, list); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, issuer := range map[string][][]byte{
+		"the other's": two[1].Issuer, "without the root": info.Issuer[:1], "under another root": {info.Issuer[0], two[1].Issuer[0]}, "none": nil,
+	} {
+		bad := attestation.Collateral{Name: identity.Name, Data: identity.Data, Issuer: issuer}
+		_, err := m.verifyReport(report, []attestation.Collateral{info, bad})
+		if t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckQEIdentity) }); t.Failed() {
+			return
+		}
+	}
 }
 
 func TestIntelCacheConcurrent(t *testing.T) {

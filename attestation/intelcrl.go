@@ -31,17 +31,10 @@ func (known *Cache) checkRevocation(pck, root *Collateral, chain *pckChain, sign
 }
 
 func (known *Cache) lookUp(item *Collateral, issuer *x509.Certificate, of []*x509.Certificate, now time.Time) error {
-	crl, err := x509.ParseRevocationList(item.Data)
+	crl, err := once(known, func() fact { return factOf("CRL", item.Data, issuer.Raw) }, func() (*x509.RevocationList, error) {
+		return verifyCRL(item.Data, issuer)
+	})
 	if err != nil {
-		return err
-	}
-	if !bytes.Equal(crl.RawIssuer, issuer.RawSubject) {
-		return fmt.Errorf("of %q, not of %q", crl.Issuer, issuer.Subject)
-	}
-	if err := known.held(factOf("CRL", item.Data, issuer.Raw), func() error { return crl.CheckSignatureFrom(issuer) }); err != nil {
-		return err
-	}
-	if err := complete(crl); err != nil {
 		return err
 	}
 	if err := current(crl.ThisUpdate, crl.NextUpdate, now); err != nil {
@@ -55,4 +48,22 @@ func (known *Cache) lookUp(item *Collateral, issuer *x509.Certificate, of []*x50
 		}
 	}
 	return nil
+}
+
+// verifyCRL verifies all of a list but its dates.
+func verifyCRL(der []byte, issuer *x509.Certificate) (*x509.RevocationList, error) {
+	crl, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(crl.RawIssuer, issuer.RawSubject) {
+		return nil, fmt.Errorf("of %q, not of %q", crl.Issuer, issuer.Subject)
+	}
+	if err := crl.CheckSignatureFrom(issuer); err != nil {
+		return nil, err
+	}
+	if err := complete(crl); err != nil {
+		return nil, err
+	}
+	return crl, nil
 }

@@ -2,6 +2,9 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -240,6 +243,21 @@ func TestEndorsersChainAttacked(t *testing.T) {
 	} {
 		err := sign(e.Reissued(t, change), nil)
 		t.Run(name, func(t *testing.T) { wantCheck(t, err, attestation.CheckUVM) })
+	}
+
+	// COSE's ECDSA is for three curves (RFC 9053, section 2.1); crypto/x509 reads P-224, too.
+	for curve, good := range map[elliptic.Curve]bool{elliptic.P224(): false, elliptic.P256(): true, elliptic.P384(): true, elliptic.P521(): true} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = sign(e.WithKey(t, key), func(x *at.Endorsement) { x.Algorithm = cose.AlgorithmES384 })
+		if good && err != nil {
+			t.Errorf("leaf on %s: %v", curve.Params().Name, err)
+		}
+		if !good {
+			wantCheck(t, err, attestation.CheckUVM)
+		}
 	}
 
 	// A stranger's own chain with the real CA beside it: the real root's fingerprint is

@@ -256,5 +256,12 @@ func TestForDevelopmentOfAllPlatforms(t *testing.T) {
 		if got := s.refused(t); got != nil {
 			t.Errorf("%s: refused %v", s.c.Platform, got)
 		}
+		if s.c.Intel == nil {
+			continue
+		}
+		s.c.Intel.TCBStatus = "OutOfDate"
+		if got := s.refused(t); !slices.Equal(got, []Field{FieldTCBStatus}) {
+			t.Errorf("%s out of date: refused %v", s.c.Platform, got)
+		}
 	}
 }

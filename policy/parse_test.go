@@ -295,7 +295,7 @@ func TestValues(t *testing.T) {
 		{"ledger.genesis", func(p *TrustPolicy) { p.Ledger.Genesis.Want = Hex{} }},
 		{"ledger.number", func(p *TrustPolicy) { p.Ledger.Number = 0 }},
 		{"ledger.backends", func(p *TrustPolicy) { p.Ledger.Backends = []string{} }},
-		{"ledger.backends[0]", func(p *TrustPolicy) { p.Ledger.Backends[0] = "somewhere" }},
+		{"ledger.backends[0]", func(p *TrustPolicy) { p.Ledger.Backends[0] = "other" }},
 		{"debug", func(p *TrustPolicy) { p.Debug.Want = Allowed }},
 		{"debug", func(p *TrustPolicy) { p.Debug.Want = "" }},
 		{"migration", func(p *TrustPolicy) { p.Migration.Want = Allowed }},
@@ -365,6 +365,9 @@ func TestTexts(t *testing.T) {
 			reason = ReasonUnknown
 		}
 		refusedAs(t, strings.Replace(whole, x.old, x.wrong, 1), x.member, reason)
+	}
+	if shown := (&Error{Member: "\x1b[2J\n", Reason: ReasonUnknown}).Error(); strings.ContainsAny(shown, "\x1b\n") {
+		t.Errorf("a member's name reaches the terminal: %q", shown)
 	}
 	p := testPolicy()
 	p.ChipIDs = nil

@@ -1,6 +1,7 @@
 package attestationtest
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -45,7 +46,8 @@ type Endorsement struct {
 type Endorser struct {
 	Root, Intermediate, Leaf *x509.Certificate
 
-	rootKey, intermediateKey, leafKey *rsa.PrivateKey
+	rootKey, intermediateKey *rsa.PrivateKey
+	leafKey                  crypto.Signer
 }
 
 // NewEndorser returns the endorser of this process. Its leaf has been valid for half
@@ -61,12 +63,14 @@ func NewEndorser(t testing.TB) *Endorser {
 
 var endorser = sync.OnceValues(func() (*Endorser, error) {
 	e := &Endorser{}
-	for _, key := range []**rsa.PrivateKey{&e.rootKey, &e.intermediateKey, &e.leafKey} {
+	var keys [3]*rsa.PrivateKey
+	for i := range keys {
 		var err error
-		if *key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		if keys[i], err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 			return nil, err
 		}
 	}
+	e.rootKey, e.intermediateKey, e.leafKey = keys[0], keys[1], keys[2]
 	now := time.Now()
 	return e, e.issue(now.AddDate(0, -6, 0), now.AddDate(0, 6, 0), EKUACI)
 })
@@ -95,6 +99,15 @@ func (e *Endorser) Renewed(t testing.TB, notBefore, notAfter time.Time, eku stri
 	return &other
 }
 
+// WithKey returns an endorser with the same authorities whose leaf has another key, RSA
+// or ECDSA.
+func (e *Endorser) WithKey(t testing.TB, key crypto.Signer) *Endorser {
+	t.Helper()
+	other := *e
+	other.leafKey = key
+	return other.Renewed(t, e.Leaf.NotBefore, e.Leaf.NotAfter, EKUACI)
+}
+
 // Reissued returns an endorser whose certificates were made anew from changed
 // templates, with the same keys: a root that is another one.
 func (e *Endorser) Reissued(t testing.TB, change func(root, intermediate, leaf *x509.Certificate)) *Endorser {
@@ -108,7 +121,8 @@ func (e *Endorser) Reissued(t testing.TB, change func(root, intermediate, leaf *
 		out      **x509.Certificate
 		template *x509.Certificate
 		parent   **x509.Certificate
-		key, by  *rsa.PrivateKey
+		key      crypto.Signer
+		by       *rsa.PrivateKey
 	}{
 		{&other.Root, root, nil, e.rootKey, e.rootKey},
 		{&other.Intermediate, intermediate, &other.Root, e.intermediateKey, e.rootKey},
@@ -161,12 +175,12 @@ func splitOID(s string) (out []int) {
 }
 
 // Issue signs a template; a nil parent means by itself.
-func (e *Endorser) Issue(template, parent *x509.Certificate, key, by *rsa.PrivateKey) (*x509.Certificate, error) {
+func (e *Endorser) Issue(template, parent *x509.Certificate, key crypto.Signer, by *rsa.PrivateKey) (*x509.Certificate, error) {
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
 	if err != nil {
 		return nil, err
 	}

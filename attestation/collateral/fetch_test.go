@@ -199,6 +199,15 @@ func TestFolder(t *testing.T) {
 			t.Errorf("%s was read", name)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Put("folder", []byte("content")); err == nil {
+		t.Error("a file took a folder's place")
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 	if err := f.Remove("name"); err != nil {
 		t.Error(err)
 	}

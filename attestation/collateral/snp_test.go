@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -403,6 +404,58 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%q stands in %q", secret, err)
 			}
 		}
+	}
+}
+
+// What a source answers that is not what it has to answer.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	whole, roots := at.NewAMD(t, "Milan", false).Sign(t, nil)
+	ask := func(source func(string) Source, change func(*service)) error {
+		s := serve(t, whole, "Milan")
+		change(s)
+		return quick(Options{Sources: []Source{source(s.URL)}, Roots: roots}).Complete(t.Context(), without(whole))
+	}
+	longer := func(s *service) { s.chain = append(s.chain[:3:3], s.chain[2]) }
+	if err := ask(AMD, longer); !errors.Is(err, ErrAnswer) {
+		t.Errorf("a chain of three from the KDS: %v", err)
+	}
+	text := func(s *service) {
+		s.before = func(w http.ResponseWriter, _ *http.Request) bool { io.WriteString(w, "no certificate"); return true }
+	}
+	for name, source := range map[string]func(string) Source{"KDS": AMD, "Azure": Azure, "THIM": THIM} {
+		if err := ask(source, text); !errors.Is(err, ErrAnswer) {
+			t.Errorf("%s, text: %v", name, err)
+		}
+	}
+	// Clouds' keys are not asked for where chips' are.
+	vlek, roots := at.NewAMD(t, "Genoa", true).Sign(t, nil)
+	s := serve(t, vlek, "Genoa")
+	b := without(vlek)
+	b.Certificates = vlek.Certificates[:1]
+	if err := quick(Options{Sources: []Source{Azure(s.URL), THIM(s.URL)}, Roots: roots}).Complete(t.Context(), b); !errors.Is(err, ErrUnknown) || s.requests() != 0 {
+		t.Errorf("a VLEK of who has VCEKs alone: %v, asked %v", err, s.asked)
+	}
+	list := quick(Options{Sources: []Source{AMD(s.URL)}, Roots: roots, Revocation: true})
+	if list.Complete(t.Context(), b); !slices.Contains(s.asked, "/vlek/v1/Genoa/crl") {
+		t.Errorf("asked %v", s.asked)
+	}
+}
+
+func TestPEM(t *testing.T) {
+	t.Parallel()
+	one := encodePEM([][]byte{{1, 2}})
+	for name, text := range map[string][]byte{
+		"nothing": nil, "text before": append([]byte("x\n"), one...), "text between": append(append(bytes.Clone(one), "x\n"...), one...),
+		"another block": bytes.ReplaceAll(one, []byte("CERTIFICATE"), []byte("CERTIFICATE REQUEST")), "no end": one[:len(one)-9],
+		"a header": bytes.Replace(one, []byte("-----\n"), []byte("-----\nName: value\n\n"), 1), "too many": bytes.Repeat(one, maxChain+1),
+	} {
+		if list, err := decodePEM(text); err == nil || list != nil {
+			t.Errorf("%s: %v, %v", name, list, err)
+		}
+	}
+	if list, err := decodePEM(bytes.Repeat(one, maxChain)); err != nil || len(list) != maxChain {
+		t.Errorf("%d certificates, %v", len(list), err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"github.com/google/go-configfs-tsm/configfs/faketsm"
+	"github.com/google/go-configfs-tsm/report"
 	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/attestation"
@@ -243,6 +244,7 @@ func TestTSM(t *testing.T) {
 		t.Errorf("%d certificates", len(b.Certificates))
 	}
 	genuine(t, tsm(t, "sev_guest", k.report, nil))
+	genuine(t, tsm(t, "sev_guest", k.report, []byte{})) // no table
 	b, err := tsm(t, "tdx_guest", func(d []byte) []byte { return d }, nil).Make(t.Context(), [64]byte{7})
 	if err != nil || b.Platform != attestation.PlatformTDX || len(b.Report) != 64 || b.Report[0] != 7 || b.Certificates != nil {
 		t.Errorf("%+v, %v", b, err)
@@ -252,6 +254,19 @@ func TestTSM(t *testing.T) {
 	}
 	if _, err := tsm(t, "sev_guest", k.report, []byte{1}).Make(t.Context(), [64]byte{}); !errors.Is(err, ErrAnswer) {
 		t.Errorf("no table: %v", err)
+	}
+	// Somebody else has another report made in this folder before the table is read.
+	m := tsm(t, "sev_guest", k.report, machineTable(t))
+	sub := m.client.(*faketsm.Client).Subsystems["report"].(*faketsm.ReportSubsystem)
+	read := sub.ReadAttr
+	sub.ReadAttr = func(e *faketsm.ReportEntry, attr string) ([]byte, error) {
+		if attr == "auxblob" {
+			e.WriteGeneration, e.ReadGeneration = e.WriteGeneration+1, e.ReadGeneration+1
+		}
+		return read(e, attr)
+	}
+	if _, err := m.Make(t.Context(), [64]byte{}); !errors.As(err, new(*report.GenerationErr)) {
+		t.Errorf("another report in between: %v", err)
 	}
 }
 
@@ -263,7 +278,10 @@ func TestCertTableRefused(t *testing.T) {
 		f(b)
 		return b
 	}
-	endless := bytes.Repeat(append(bytes.Repeat([]byte{7}, 16), 0, 0, 0, 0, 0, 0, 0, 0), 1000)
+	endless := make([]byte, (maxCertEntries+3)*certEntry) // each entry another, of no bytes
+	for i := range maxCertEntries + 2 {
+		endless[i*certEntry] = byte(i + 1)
+	}
 	for name, table := range map[string][]byte{
 		"past its end": changed(func(b []byte) { binary.LittleEndian.PutUint32(b[20:], uint32(len(b))) }),
 		"length overflows": changed(func(b []byte) {
@@ -271,7 +289,7 @@ func TestCertTableRefused(t *testing.T) {
 			binary.LittleEndian.PutUint32(b[20:], 1<<32-1)
 		}),
 		"offset overflows":  changed(func(b []byte) { binary.LittleEndian.PutUint32(b[16:], 1<<32-1) }),
-		"cut in its header": good[:certEntry+5],
+		"cut in its header": append(append([]byte{7}, make([]byte, certEntry-1)...), 1, 2, 3),
 		"without an end":    endless,
 		"one key twice":     changed(func(b []byte) { copy(b[certEntry:certEntry+16], b[:16]) }),
 		"too large":         make([]byte, maxCertTable+1),
