@@ -23,10 +23,10 @@ var (
 			"PIN-set":            {guesses: 2, pinSets: 1, faults: 1, sees: []string{"PIN set: ok", "guess: challenge", "guess: head-mismatch"}},
 		},
 		"full": {
-			"two-faults":                 {guesses: 4, faults: 2},
+			"two-faults":                 {guesses: 3, faults: 2},
 			"crash-rollback-and-a-fault": {guesses: 4, crashes: 1, rollbacks: 1, faults: 1, forgets: true},
 			"device":                     {guesses: 2, crashes: 1, rollbacks: 1, faults: 1, syncs: 2, forgets: true},
-			"PIN-set":                    {guesses: 4, pinSets: 1, faults: 1, crashes: 1, honest: true},
+			"PIN-set":                    {guesses: 3, pinSets: 1, faults: 1, crashes: 1, honest: true},
 		},
 	}
 	modelEndorsed = map[string]map[string]bounds{
