@@ -386,7 +386,6 @@ type relays struct {
 
 type relayed struct {
 	waits  waits
-	commit *wire.Commit
 	member int
 	body   []byte
 	answer chan answer
