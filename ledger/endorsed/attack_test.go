@@ -412,6 +412,18 @@ func TestChainGoesBack(t *testing.T) {
 	}
 }
 
+// everywhere waits until every member holds a head: the last hears of it late.
+func (s *service) everywhere(head wire.Head) {
+	s.wait(func() bool {
+		for i := range 3 {
+			if a, err := s.member(i).Ask(s.readOf(s.stream())); err != nil || a.Heads[0] != head {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // A host that answers the same refusal for ever gets an end to it.
 func TestRefusalsWithoutEnd(t *testing.T) {
 	t.Parallel()
@@ -422,6 +434,7 @@ func TestRefusalsWithoutEnd(t *testing.T) {
 		s := newService(t, 3)
 		e := s.enclave()
 		at := e.append()
+		s.everywhere(at) // no frame of it is late
 		var c counter
 		s.Play(func(_ []byte, kind wire.FrameKind, _ []byte, _ func() ([]byte, error)) ([]byte, error) {
 			c.add(kind)
@@ -650,6 +663,7 @@ func TestInventedHead(t *testing.T) {
 	s := newService(t, 3)
 	e := s.enclave()
 	want := e.append()
+	s.everywhere(want)
 	invented := wire.Head{Sequence: 1 << 60, Hash: wire.Digest{1}}
 	a := endorsement.Ask{View: s.Genesis, Appends: []endorsement.Append{{Stream: s.stream(), Expected: wire.Head{Sequence: invented.Sequence - 1}, Next: invented}}}
 	a.Sign(s.keys.Private.Public().(ed25519.PublicKey), func(m []byte) []byte { return ed25519.Sign(s.keys.Private, m) })

@@ -31,20 +31,20 @@ func TestGivenUpQuestions(t *testing.T) {
 	m := New(Options{})
 	long, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
-	for range maxFlights { // these are under way
-		go m.ask(long, c, silent{}, wire.StreamID{}, nil)
-	}
 	waiting := func() (flights, waiting int) {
 		c.groups[0].mu.Lock()
 		defer c.groups[0].mu.Unlock()
 		return c.groups[0].flights, len(c.groups[0].waiting)
 	}
-	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
-		if n, w := waiting(); n == maxFlights && w == 0 {
-			break
-		}
-		if long.Err() != nil {
-			t.Fatal("never")
+	for i := range maxFlights { // each of these is under way before the next comes
+		go m.ask(long, c, silent{}, wire.StreamID{}, nil)
+		for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+			if n, w := waiting(); n == i+1 && w == 0 {
+				break
+			}
+			if long.Err() != nil {
+				t.Fatal("never")
+			}
 		}
 	}
 	for range 10 {
