@@ -847,7 +847,7 @@ func TestBatches(t *testing.T) {
 	errs := make(chan error, streams)
 	for i := range streams {
 		x := *s
-		x.account[0], x.account[1] = byte(i), byte(i>>8)
+		x.account[0], x.account[1], x.account[2] = byte(i), byte(i>>8), ^s.account[2] // none is s's own
 		all.Go(func() {
 			e := &enclave{&x, e.ledger, s.Store}
 			h, err := e.readWith(nil)
