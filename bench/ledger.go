@@ -33,14 +33,11 @@ import (
 // microseconds on the clock: appends by 1 and by 64 writers beside the database's own
 // durable writes of the same bytes, and reads of a head beside one round trip.
 func ledgerRows(ctx context.Context) (rows []*result, err error) {
-	folder, err := os.MkdirTemp("", "bench")
+	folder, err := passable()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL runs as another user than root
-		return nil, err
-	}
 	k, err := newBenchKeys()
 	if err != nil {
 		return nil, err

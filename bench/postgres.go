@@ -30,14 +30,11 @@ const (
 // database's own durable write of the same bytes: one row, in a transaction of its own,
 // by as many writers. Both take turns. Without PostgreSQL there are no rows.
 func postgresRows(ctx context.Context) (rows []*result, err error) {
-	folder, err := os.MkdirTemp("", "bench")
+	folder, err := passable()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL runs as another user than root
-		return nil, err
-	}
 	server, err := postgres.Start(ctx, postgres.Options{Dir: filepath.Join(folder, "s")})
 	if errors.Is(err, postgres.ErrNotFound) {
 		say("postgres-commit is NOT MEASURED: %v", err)
@@ -55,6 +52,15 @@ func postgresRows(ctx context.Context) (rows []*result, err error) {
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// passable makes a temporary folder, in which PostgreSQL may run as another user than root.
+func passable() (string, error) {
+	folder, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return "", err
+	}
+	return folder, os.Chmod(folder, 0o711)
 }
 
 func postgresRow(ctx context.Context, database string, writers int) (*result, error) {

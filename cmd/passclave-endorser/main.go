@@ -40,17 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context, log *slog.Logger, listen, config string, flags workload.Flags, aciEnv func(string) string) error {
-	tee, err := workload.Open(ctx, log, flags, aciEnv)
-	if err != nil {
-		return err
-	}
-	if err := workload.Harden(flags); err != nil {
-		return err
-	}
-	if config, err = workload.ConfigurationFile(config); err != nil {
-		return err
-	}
-	file, err := os.ReadFile(config)
+	tee, file, err := workload.Begin(ctx, log, flags, config, aciEnv)
 	if err != nil {
 		return err
 	}

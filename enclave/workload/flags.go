@@ -7,6 +7,7 @@
 package workload
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -39,6 +40,23 @@ type TEE struct {
 	Simulated bool
 	Context   bool     // ACI's security context is stapled
 	folders   []string // what the interface needs of the file system while it runs
+}
+
+// Begin opens the TEE, closes the process for others and reads the measured configuration's
+// file, in this order. getenv is what [Environment] kept.
+func Begin(ctx context.Context, log *slog.Logger, f Flags, config string, getenv func(string) string) (*TEE, []byte, error) {
+	tee, err := Open(ctx, log, f, getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := Harden(f); err != nil {
+		return nil, nil, err
+	}
+	if config, err = ConfigurationFile(config); err != nil {
+		return nil, nil, err
+	}
+	file, err := os.ReadFile(config)
+	return tee, file, err
 }
 
 // Confine takes the file system away, for good, and says what protects the process.
