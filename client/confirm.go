@@ -12,6 +12,10 @@ type Confirmation struct {
 	Offered   wire.Head // the newest entry that the service has; this device remembers nothing outside its chain
 	Needed    int       // approvals
 	Devices   []wire.ConfirmDevice
+
+	// Of a restore:
+	Lost  wire.Head // the newest entry there was: what came behind Offered, up to it, is gone
+	Known bool      // some device has brought that entry; without it nothing is restored
 }
 
 // Approved is how many devices approved what is offered.
@@ -103,7 +107,13 @@ func (d *Device) confirm(ctx context.Context, arguments *wire.Confirm, with func
 			if result.Offered != a.newest {
 				return wire.Errorf(wire.CodeMalformed, "another head is offered than the newest")
 			}
-			*out = Confirmation{Confirmed: result.Confirmed, Offered: result.Offered, Needed: int(result.Needed), Devices: result.Devices}
+			*out = Confirmation{
+				Confirmed: result.Confirmed, Offered: result.Offered, Needed: int(result.Needed), Devices: result.Devices,
+				Known: result.Known,
+			}
+			if result.Lost != nil {
+				out.Lost = *result.Lost
+			}
 			return nil
 		},
 	}

@@ -33,7 +33,7 @@ func (c *fakeCall) run() *wire.Response {
 	result, again, err := c.do()
 	if err != nil {
 		r.Error = &wire.Error{Code: err.Code, AttemptsLeft: err.AttemptsLeft}
-		if a := f.account; a != nil && err.Code != wire.CodeDiscontinued && c.header.Known != nil && !f.mute {
+		if a := f.account; a != nil && err.Code != wire.CodeDiscontinued && err.Code != wire.CodeRollback && c.header.Known != nil && !f.mute {
 			r.Newest, r.Entries = a.newest(), a.after(c.header.Known)
 		}
 		return r
@@ -53,15 +53,30 @@ func (c *fakeCall) run() *wire.Response {
 }
 
 func (a *fakeAccount) after(known *wire.Head) [][]byte {
-	from := min(int(known.Sequence), len(a.entries))
+	from := 0
+	for from < len(a.entries) && sequence(a.entries[from]) <= known.Sequence {
+		from++
+	}
 	return a.entries[from:min(len(a.entries), from+wire.MaxEntries)]
+}
+
+func sequence(entry []byte) uint64 {
+	e, err := ledger.ParseEntry(entry)
+	if err != nil {
+		panic(err)
+	}
+	return e.Sequence
 }
 
 func (a *fakeAccount) newest() wire.Head {
 	if len(a.entries) == 0 {
 		return wire.Head{}
 	}
-	return wire.Head{Sequence: uint64(len(a.entries)), Hash: ledger.EntryHash(a.entries[len(a.entries)-1])}
+	return placeOf(a.entries[len(a.entries)-1])
+}
+
+func placeOf(entry []byte) wire.Head {
+	return wire.Head{Sequence: sequence(entry), Hash: ledger.EntryHash(entry)}
 }
 
 func (f *fake) scope(epoch uint64) wire.Scope {
@@ -70,11 +85,14 @@ func (f *fake) scope(epoch uint64) wire.Scope {
 
 // entry appends a ledger entry.
 func (f *fake) entry(request wire.Digest, n ledger.Note) {
+	f.entryAfter(f.account.newest(), nil, request, n)
+}
+
+func (f *fake) entryAfter(at wire.Head, restored *wire.Head, request wire.Digest, n ledger.Note) {
 	a := f.account
-	at := a.newest()
 	e := ledger.Entry{
 		Ledger: f.config.Ledger.ID, Stream: wire.Stream(f.config.Ledger.ID, a.id), Sequence: at.Sequence + 1, Previous: at.Hash,
-		Generation: 1, Epoch: a.epoch, Request: request,
+		Generation: 1, Epoch: a.epoch, Request: request, Restored: restored,
 	}
 	e.Note = ledger.SealNote(wire.NotesKey(a.keys[a.epoch]), f.scope(a.epoch), e.Sequence, n)
 	a.entries = append(a.entries, e.Sign(f.ledger[len(f.ledger)-1]))
@@ -89,7 +107,7 @@ func (f *fake) commit(request wire.Digest, n ledger.Note) {
 // list makes the manifest of what stands.
 func (f *fake) list() {
 	a := f.account
-	m := wire.Manifest{Sequence: uint64(len(a.entries))}
+	m := wire.Manifest{Sequence: a.newest().Sequence}
 	a.listed = m.Sequence
 	for h, k := range a.records {
 		if k.changed == 0 {
@@ -193,6 +211,9 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 	if f.lost {
 		return nil, nil, refusal(wire.CodeDiscontinued)
 	}
+	if f.gone != nil {
+		return nil, nil, refusal(wire.CodeRollback)
+	}
 	if fakeChanges[name] {
 		switch last := c.device.last.Number; {
 		case c.body.Number == last:
@@ -216,12 +237,15 @@ func (c *fakeCall) do() (result any, again *wire.Outcome, refused *wire.Error) {
 
 // confirm counts approvals of the head in force.
 func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
-	f, at := c.f, c.f.account.newest()
-	if !f.lost {
+	f, at, args := c.f, c.f.account.newest(), arguments[wire.Confirm](c)
+	if !f.lost && !args.Restore || f.gone == nil && args.Restore {
 		return wire.ConfirmResult{Confirmed: true, Offered: at}, nil, nil
 	}
-	if approve := arguments[wire.Confirm](c).Approve; approve != nil {
+	known := args.Restore && bytes.Equal(args.Newest, f.gone)
+	if approve := args.Approve; approve != nil {
 		switch {
+		case args.Restore && !bytes.Equal(c.body.VaultSecret, f.account.vault[f.account.epoch]):
+			return nil, nil, refusal(wire.CodeVaultSecret)
 		case *approve != at:
 			return nil, nil, refusal(wire.CodeConflict)
 		case !c.uv():
@@ -230,11 +254,23 @@ func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
 			return nil, nil, refusal(wire.CodeLoginRequired)
 		}
 		f.approved = append(f.approved, c.device.id)
+		f.brought = f.brought || known
 	}
 	needed := len(f.account.devices)/2 + 1
 	r := wire.ConfirmResult{Offered: at, Needed: uint64(needed)}
 	for _, d := range f.account.devices {
 		r.Devices = append(r.Devices, wire.ConfirmDevice{ID: d.id, Name: d.name, Approved: slices.Contains(f.approved, d.id)})
+	}
+	if args.Restore {
+		lost := placeOf(f.gone)
+		r.Lost, r.Known = &lost, known || f.brought
+		if len(f.approved) >= needed && r.Known && args.Approve != nil {
+			f.entryAfter(lost, &at, wire.Digest{}, ledger.Note{Kind: ledger.KindRestore, Device: c.device.id, Name: c.device.name})
+			f.list()
+			f.gone, f.approved = nil, nil
+			r.Confirmed, r.Offered = true, f.account.newest()
+		}
+		return r, nil, nil
 	}
 	if len(f.approved) >= needed {
 		f.lost = false
@@ -267,7 +303,7 @@ func (c *fakeCall) admit(args *wire.Enrol, join bool) (any, *wire.Outcome, *wire
 		f.entry(hash, ledger.Note{Kind: ledger.KindReserve, Consecutive: a.wrong, Device: c.body.Device, Name: args.Name})
 		if !bytes.Equal(a.pin, args.StretchedPIN) {
 			left := 10 - a.wrong
-			f.entry(hash, ledger.Note{Kind: ledger.KindWrong, Consecutive: a.wrong, Device: c.body.Device, Name: args.Name, Attempt: uint64(len(a.entries))})
+			f.entry(hash, ledger.Note{Kind: ledger.KindWrong, Consecutive: a.wrong, Device: c.body.Device, Name: args.Name, Attempt: a.newest().Sequence})
 			return nil, nil, &wire.Error{Code: wire.CodePINWrong, AttemptsLeft: &left}
 		}
 		a.wrong = 0
@@ -282,7 +318,7 @@ func (c *fakeCall) admit(args *wire.Enrol, join bool) (any, *wire.Outcome, *wire
 	}
 	a := f.account
 	a.devices = append(a.devices, &fakeDevice{id: c.body.Device, keys: args.Keys, name: args.Name, last: &wire.Outcome{Number: 1}})
-	f.commit(hash, ledger.Note{Kind: kind, Device: c.body.Device, Name: args.Name, Attempt: uint64(len(a.entries))})
+	f.commit(hash, ledger.Note{Kind: kind, Device: c.body.Device, Name: args.Name, Attempt: a.newest().Sequence})
 	return c.membership(), nil, nil
 }
 
@@ -403,7 +439,7 @@ func (c *fakeCall) member(name wire.CommandName) (any, *wire.Outcome, *wire.Erro
 		return r, nil, nil
 	case wire.CommandHistory:
 		args := arguments[wire.History](c)
-		return wire.HistoryResult{Entries: a.entries[args.From-1 : min(uint64(len(a.entries)), args.To)]}, nil, nil
+		return wire.HistoryResult{Entries: a.after(&wire.Head{Sequence: args.From - 1})}, nil, nil
 	}
 	f.t.Errorf("the fake does not know %q", name)
 	return nil, nil, refusal(wire.CodeUnknownCommand)

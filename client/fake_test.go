@@ -27,6 +27,8 @@ import (
 type fake struct {
 	lost     bool            // the ledger lost its memory of the account
 	approved []wire.DeviceID // devices that approved what is offered
+	gone     []byte          // the newest entry there was, where the host went back to an older state
+	brought  bool            // a device that approved has seen it
 
 	t       *testing.T
 	mu      sync.Mutex
@@ -303,7 +305,7 @@ func (f *fake) feedPage(r *http.Request) (*http.Response, error) {
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
 		return answerHTTP(401, nil), nil
 	}
-	page := &wire.FeedPage{Manifest: f.account.manifest, Next: uint64(len(f.account.entries))}
+	page := &wire.FeedPage{Manifest: f.account.manifest, Next: f.account.newest().Sequence}
 	for _, k := range f.account.records {
 		if k.changed > after {
 			page.Records = append(page.Records, k.encoded)

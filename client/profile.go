@@ -44,6 +44,8 @@ type profile struct {
 	Settled  *Settled         `cbor:"28,keyasint,omitempty"` // not reported yet
 	NextUV   *sealedUV        `cbor:"29,keyasint,omitempty"` // being put in the place of UV
 	KnownKey []byte           `cbor:"30,keyasint,omitempty"` // signer ID of the newest entry remembered; absent where the entry itself was never seen
+	Newest   []byte           `cbor:"31,keyasint,omitempty"` // that entry, encoded: what a restore asks for
+	Back     *wire.Head       `cbor:"32,keyasint,omitempty"` // the older place that a person agreed to go back to
 }
 
 // Settled says what became of a request that a crash or a lost answer had left open.
@@ -83,6 +85,7 @@ type pending struct {
 type Alarm struct {
 	Remembered wire.Head `cbor:"1,keyasint"`
 	Offered    wire.Head `cbor:"2,keyasint"`
+	Restored   bool      `cbor:"3,keyasint,omitempty"` // other devices approved it: see [Device.Restore]
 }
 
 // epoch returns the secrets of the newest epoch held, or nil.

@@ -32,6 +32,9 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 	if d.p.Known.Sequence == 0 {
 		return d.found(s, response, r)
 	}
+	if r.restores && d.mayGoBack(s, response, r) {
+		return nil
+	}
 	if e := response.Error; e != nil && response.Newest.Sequence == 0 && e.Code != wire.CodeNoAccount && e.Code != wire.CodeUnknownDevice {
 		return nil // whoever says that this device is not a member must show what became of the history
 	}
@@ -41,7 +44,7 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 		err = d.catchUp(ctx, s, response.Newest)
 	}
 	if errors.Is(err, &wire.Error{Code: wire.CodeFork}) {
-		d.p.Alarm = &Alarm{Remembered: d.p.Known, Offered: response.Newest}
+		d.p.Alarm = &Alarm{Remembered: d.p.Known, Offered: response.Newest, Restored: d.takenBack(s, response) != nil}
 		d.session = nil
 		if serr := d.save(ctx); serr != nil {
 			return errors.Join(err, serr)
@@ -54,6 +57,9 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 // entry, or as far as a full page reaches.
 func (d *Device) extend(s *Attested, response *wire.Response) error {
 	r := d.p.remembered()
+	if e := d.takenBack(s, response); e != nil && d.p.Back != nil && *e.Restored == *d.p.Back {
+		r.Head = *e.Restored // a person agreed; the restore itself is judged as any other entry
+	}
 	entries, err := r.Extend(s.verifier, d.p.stream(), response.Newest, response.Entries)
 	return d.took(r, entries, response.Entries, err)
 }
@@ -75,6 +81,9 @@ func (d *Device) took(r ledger.Remembered, entries []*ledger.Entry, encoded [][]
 		d.note(e, encoded[i])
 	}
 	d.p.remember(r)
+	if n := len(encoded); n > 0 {
+		d.p.Newest, d.p.Back = encoded[n-1], nil
+	}
 	return nil
 }
 
@@ -138,6 +147,7 @@ func (d *Device) found(s *Attested, response *wire.Response, r *request) error {
 	d.p.Known = response.Newest
 	if last != nil {
 		d.p.KnownGen, d.p.KnownEp, d.p.KnownKey = last.Generation, last.Epoch, last.Signer[:]
+		d.p.Newest = response.Entries[len(response.Entries)-1]
 	}
 	return nil
 }

@@ -22,7 +22,9 @@ type request struct {
 	number   uint64       // of enrol and join; other changes are numbered by call
 	stranger bool         // needs no membership: the answer says nothing about the history
 	pages    bool         // asked again by its caller until its entries reach the newest
+	restores bool         // asks for a restore: what is older than the device remembers raises no alarm
 	founds   bool         // its success makes the newest entry the first one remembered
+	back     *wire.Head   // out: with restores, the place that the account was taken back to already
 	refused  bool         // out: the last answer was a sealed refusal
 	sent     int          // out: copies that went to the host
 

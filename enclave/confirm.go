@@ -20,21 +20,55 @@ type approval struct {
 	Head   wire.Head     `cbor:"1,keyasint"`
 	View   wire.Digest   `cbor:"2,keyasint"` // ledger.SignedHead.View
 	Device wire.DeviceID `cbor:"3,keyasint"`
+	Lost   wire.Head     `cbor:"4,keyasint"` // of a restore: the newest entry there was, by the ledger's word
+	Newest []byte        `cbor:"5,keyasint"` // of a restore: the newest entry that the device has seen, encoded
+}
+
+// approvalSize is what approvals are padded to: with an entry or without.
+const approvalSize = 1 << 10
+
+func (t *tx) sealApproval(a approval) []byte {
+	padded := wire.PadBox(wire.Marshal(a), approvalSize)
+	return wire.SealBox(wire.ApprovalKey(t.account.key), wire.LabelApproval, t.scope(), padded)
+}
+
+func (t *tx) openApproval(box []byte) (*approval, error) {
+	padded, err := wire.OpenBox(wire.ApprovalKey(t.account.key), wire.LabelApproval, t.scope(), box)
+	if err != nil {
+		return nil, err // of another account or epoch, or the host's own
+	}
+	plain, err := wire.UnpadBox(padded)
+	if err != nil {
+		return nil, err
+	}
+	var a approval
+	return &a, wire.Unmarshal(plain, &a)
 }
 
 // confirming is a confirm on its way.
 type confirming struct {
-	own []byte // the device's sealed approval; nil: it only asks
+	own    []byte // the device's sealed approval; nil: it only asks
+	newest *lost  // of a restore, what the device brought
 }
 
 // confirm needs the device key; to approve, a trusted device, UV, a fresh login and the
 // head that is offered. Like sync it needs no vault secret: a device that was away may
 // hold none that is in force, and could not get it before the account goes on.
 func (t *tx) confirm(args *wire.Confirm) (any, error) {
-	if !t.state.at.Discontinued {
+	switch {
+	case args.Restore && t.state.at.Discontinued:
+		return nil, wire.Errorf(wire.CodeDiscontinued, "confirm comes first")
+	case args.Restore:
+		newest, err := t.brings(args.Newest)
+		if err != nil {
+			return nil, err
+		}
+		t.confirming = &confirming{newest: newest}
+	case !t.state.at.Discontinued:
 		return &wire.ConfirmResult{Confirmed: true, Offered: t.account.at}, nil
+	default:
+		t.confirming = &confirming{}
 	}
-	t.confirming = &confirming{}
 	if args.Approve == nil {
 		return nil, nil
 	}
@@ -51,8 +85,16 @@ func (t *tx) confirm(args *wire.Confirm) (any, error) {
 	if !who.Fresh {
 		return nil, wire.Errorf(wire.CodeLoginStale, "the login is not fresh")
 	}
-	a := approval{Head: t.account.at, View: t.state.at.View, Device: t.device.ID}
-	t.confirming.own = wire.SealBox(wire.ApprovalKey(t.account.key), wire.LabelApproval, t.scope(), wire.Marshal(a))
+	if args.Restore {
+		// It makes a new head, and nobody's membership comes back that this secret does not authenticate.
+		if _, err := t.vault(); err != nil {
+			return nil, err
+		}
+	}
+	t.confirming.own = t.sealApproval(approval{
+		Head: t.account.at, View: t.state.at.View, Device: t.device.ID,
+		Lost: t.state.lost, Newest: t.confirming.newest.bytes(),
+	})
 	return nil, nil
 }
 
@@ -81,6 +123,9 @@ func (c *Core) kept(s State, e Kept) (State, []Effect) {
 		approvals = append(approvals[:len(approvals):len(approvals)], own) // whether or not the host brings it
 	}
 	result := t.count(approvals)
+	if s.restores() {
+		return c.keptOfRestore(s, t, result)
+	}
 	switch {
 	case t.confirmedBefore():
 		s.pending = t.restartAgain()
@@ -90,7 +135,12 @@ func (c *Core) kept(s State, e Kept) (State, []Effect) {
 		t.results = [][]byte{wire.Marshal(result.ConfirmResult)}
 		return c.reply(s, t.response())
 	}
-	t.results = [][]byte{wire.Marshal(wire.ConfirmResult{Confirmed: true, Offered: s.pending.head, Devices: result.Devices, Needed: result.Needed})}
+	return c.commitConfirmed(s, t, result)
+}
+
+func (c *Core) commitConfirmed(s State, t *tx, result *counted) (State, []Effect) {
+	result.Confirmed, result.Offered = true, s.pending.head
+	t.results = [][]byte{wire.Marshal(result.ConfirmResult)}
 	s.pending.response = t.responseAfter(s.pending)
 	s.phase = phaseCommit
 	return s, []Effect{Commit{s.pending.commit}}
@@ -100,6 +150,7 @@ func (c *Core) kept(s State, e Kept) (State, []Effect) {
 type counted struct {
 	wire.ConfirmResult
 	approved uint64
+	newest   [][]byte // what they brought, of a restore
 }
 
 func (c *counted) enough() bool { return c.approved >= c.Needed }
@@ -108,18 +159,15 @@ func (c *counted) enough() bool { return c.approved >= c.Needed }
 // head and for this memory of the ledger.
 func (t *tx) count(approvals [][]byte) *counted {
 	approved := map[wire.DeviceID]bool{}
+	out := &counted{ConfirmResult: wire.ConfirmResult{Offered: t.account.at}}
 	for _, box := range approvals {
-		plain, err := wire.OpenBox(wire.ApprovalKey(t.account.key), wire.LabelApproval, t.scope(), box)
-		if err != nil {
-			continue // of another account or epoch, or the host's own
-		}
-		var a approval
-		if wire.Unmarshal(plain, &a) != nil || a.Head != t.account.at || a.View != t.state.at.View {
+		a, err := t.openApproval(box)
+		if err != nil || a.Head != t.account.at || a.View != t.state.at.View || a.Lost != t.state.lost {
 			continue
 		}
 		approved[a.Device] = true
+		out.newest = append(out.newest, a.Newest)
 	}
-	out := &counted{ConfirmResult: wire.ConfirmResult{Offered: t.account.at}}
 	for _, d := range t.account.head.Devices {
 		if !d.trusted() {
 			continue
@@ -137,7 +185,7 @@ func (t *tx) count(approvals [][]byte) *counted {
 // PIN attempts.
 func (t *tx) restart() *pending {
 	a, view := t.account, t.state.at.View
-	p := t.core.append(a, a.at, a.entry.Head, requestHash(t.in.Raw), ledger.Note{
+	p := t.core.append(a, a.at, nil, a.entry.Head, requestHash(t.in.Raw), ledger.Note{
 		Kind: ledger.KindConfirm, Consecutive: a.note.Consecutive, Lifetime: a.note.Lifetime,
 		Device: t.device.ID, Name: t.device.Name, Time: t.in.Now, View: &view,
 	})

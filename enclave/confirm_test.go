@@ -44,9 +44,8 @@ func (e *endorsedWorld) nextGenesis() {
 }
 
 func (p *phone) offered() *wire.Head {
-	entries := p.w.store.Accounts[p.account].Entries
-	newest := entries[len(entries)-1]
-	return &wire.Head{Sequence: uint64(len(entries)), Hash: ledger.EntryHash(newest)}
+	newest := p.w.store.Accounts[p.account].Newest()
+	return &newest
 }
 
 func (p *phone) confirmAsk(approve *wire.Head) *ask {

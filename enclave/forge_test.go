@@ -22,7 +22,7 @@ func (w *world) forge(t *testing.T, p *phone, change func(*head)) {
 	a := w.opened(p)
 	change(a.head)
 	box, digest := a.head.seal(a.key, w.config.Ledger.ID)
-	made := w.core.append(a, a.at, digest, wire.Digest{}, *a.note)
+	made := w.core.append(a, a.at, nil, digest, wire.Digest{}, *a.note)
 	made.commit.Head = box
 	made.commit.Wraps = []wire.Wrap{w.core.wrap(a.head.scope(w.config.Ledger.ID), a.key)}
 	if _, err := w.store.Commit(t.Context(), &made.commit); err != nil {

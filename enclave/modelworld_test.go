@@ -400,7 +400,7 @@ func TestCloneKnowsAllFields(t *testing.T) {
 		of   any
 		want string
 	}{
-		{State{}, "[phase in request body at have pending attempt confirming login loads matched races spent]"},
+		{State{}, "[phase in request body at lost have pending attempt confirming login loads matched races spent]"},
 		{atHand{}, "[state entry entryOf blobs entries manifest loaded keys fetches need issuer refreshed]"},
 		{attempt{}, "[join ticket envelope public gen own sent sequence judged right unlock note]"},
 		{pending{}, "[commit head response joined]"},

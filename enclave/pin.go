@@ -112,7 +112,7 @@ func (c *Core) sendReserve(s State, t *tx) (State, []Effect) {
 		Device: s.body.Device, Name: a.join.Name, Time: s.in.Now,
 	}
 	a.note = now
-	a.own = c.append(t.account, t.account.at, t.account.entry.Head, requestHash(s.in.Raw), now)
+	a.own = c.append(t.account, t.account.at, nil, t.account.entry.Head, requestHash(s.in.Raw), now)
 	a.sequence = a.own.head.Sequence
 	s.phase = phaseReserve
 	return s, []Effect{Commit{a.own.commit}}
@@ -184,7 +184,7 @@ func (c *Core) sendResult(s State, account *account) (State, []Effect) {
 			Kind: ledger.KindWrong, Consecutive: account.note.Consecutive, Lifetime: account.note.Lifetime,
 			Device: s.body.Device, Name: a.join.Name, Time: s.in.Now, Attempt: a.sequence,
 		}
-		return a.result(s, c.append(account, account.at, account.entry.Head, requestHash(s.in.Raw), note))
+		return a.result(s, c.append(account, account.at, nil, account.entry.Head, requestHash(s.in.Raw), note))
 	}
 	vaultSecret, err := a.unlock.open(c.config.Ledger.ID, account.head, a.envelope)
 	if err != nil {

@@ -18,7 +18,8 @@ type State struct {
 	in         Received
 	request    wire.Request
 	body       *wire.Body
-	at         ledger.SignedHead // the newest head, by the ledger's word
+	at         ledger.SignedHead // the newest head, by the ledger's word; in a restore the one to go back to
+	lost       wire.Head         // in a restore: the newest head, by the ledger's word
 	have       atHand
 	pending    *pending
 	attempt    *attempt
@@ -185,7 +186,7 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 	if e.Err != nil {
 		return c.refuse(s, e.Err)
 	}
-	s.at = e.Head
+	s.at, s.lost = e.Head, wire.Head{}
 	if s.at.Discontinued && s.body.Commands[0].Name != wire.CommandConfirm {
 		return c.refuse(s, wire.Errorf(wire.CodeDiscontinued, "the ledger does not remember this account"))
 	}
@@ -200,10 +201,13 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 		}
 		offered = ledger.HeadOf(entry, newest)
 	}
+	if offered != s.at.Head && s.loads < maxLoads {
+		return c.loadState(s)
+	}
+	if s.restores() && 0 < offered.Sequence && offered.Sequence < s.at.Head.Sequence {
+		s.at.Head, s.lost = offered, s.at.Head
+	}
 	if offered != s.at.Head {
-		if s.loads < maxLoads {
-			return c.loadState(s)
-		}
 		return c.refuse(s, wire.Errorf(wire.CodeRollback, "the host offers entry %d, entry %d stands", offered.Sequence, s.at.Head.Sequence))
 	}
 	s.loads, s.matched = 0, true
@@ -355,7 +359,7 @@ func (c *Core) refuse(s State, err error) (State, []Effect) {
 	if s.body != nil && !stranger(s.body) {
 		// A device that is refused, because it was revoked above all, must be able to
 		// see that this is no older state: the newest entry descends from what it knows.
-		s.showHistory(r)
+		s.showHistory(r, false)
 	}
 	_, effects := c.reply(s, r)
 	out := effects[0].(Reply)
@@ -391,7 +395,9 @@ const maxEntry = 1 << 10
 // showHistory puts the newest head and the entries behind the known one into an
 // answer, for whoever knows a hash of this stream: the entries that the host gives
 // begin at it. The device checks the rest of the chain.
-func (s *State) showHistory(r *wire.Response) {
+//
+// A member may also know an entry that a restore took back: it is shown what did.
+func (s *State) showHistory(r *wire.Response, member bool) {
 	known, entries := s.in.Envelope.Header.Known, s.have.state.Entries
 	if !s.matched || known == nil || known.Sequence == 0 {
 		return
@@ -401,7 +407,7 @@ func (s *State) showHistory(r *wire.Response) {
 			return
 		}
 		first, err := ledger.ParseEntry(entries[0])
-		if err != nil || first.Sequence != known.Sequence+1 || first.Previous != known.Hash {
+		if err != nil || !first.Follows(*known) && !(member && first.TakesBack(*known)) {
 			return
 		}
 		for _, e := range entries {

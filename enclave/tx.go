@@ -36,6 +36,7 @@ type change struct {
 	kind     ledger.Kind
 	account  *account // the head in it is the new one, the key that of the new epoch
 	previous wire.Head
+	restored *wire.Head // the account is taken back to it
 	note     ledger.Note
 	secret   []byte // vault secret in force afterwards
 	commit   wire.Commit
@@ -347,7 +348,7 @@ func (t *tx) seal() *pending {
 			ch.commit.FeedTokens = append(ch.commit.FeedTokens, wire.FeedTokenHash(d.FeedToken))
 		}
 	}
-	p := t.core.append(ch.account, ch.previous, digest, requestHash(t.in.Raw), ch.note)
+	p := t.core.append(ch.account, ch.previous, ch.restored, digest, requestHash(t.in.Raw), ch.note)
 	ch.commit.Append = p.commit.Append
 	p.commit = ch.commit
 	p.response = t.responseAfter(p)
@@ -363,13 +364,13 @@ func hasWrap(wraps []wire.Wrap, epoch uint64, version string) bool {
 	return false
 }
 
-// append makes the entry that follows previous.
-func (c *Core) append(a *account, previous wire.Head, head, request wire.Digest, note ledger.Note) *pending {
+// append makes the entry that follows previous. restored is nil but for a restore.
+func (c *Core) append(a *account, previous wire.Head, restored *wire.Head, head, request wire.Digest, note ledger.Note) *pending {
 	h := a.head
 	e := ledger.Entry{
 		Ledger: c.config.Ledger.ID, Stream: wire.Stream(c.config.Ledger.ID, h.Account),
 		Sequence: previous.Sequence + 1, Previous: previous.Hash,
-		Generation: h.Generation, Epoch: h.Epoch, Head: head, Request: request,
+		Generation: h.Generation, Epoch: h.Epoch, Head: head, Request: request, Restored: restored,
 	}
 	e.Note = ledger.SealNote(wire.NotesKey(a.key), h.scope(c.config.Ledger.ID), e.Sequence, note)
 	encoded := c.sign(&e)
@@ -385,7 +386,7 @@ func (c *Core) append(a *account, previous wire.Head, head, request wire.Digest,
 func (t *tx) response() *wire.Response {
 	r := &wire.Response{Results: t.results, Repeated: t.again}
 	if t.device != nil {
-		t.state.showHistory(r)
+		t.state.showHistory(r, true)
 		r.Newest = t.account.at
 	}
 	return r
@@ -400,7 +401,13 @@ func (t *tx) responseAfter(p *pending) *wire.Response {
 	if t.device == nil || known == nil {
 		return r
 	}
-	if known.Sequence+uint64(len(r.Entries)) == p.commit.Append.Expected.Sequence && len(r.Entries) < wire.MaxEntries {
+	shown := known.Sequence
+	if n := len(r.Entries); n > 0 {
+		if last, err := ledger.ParseEntry(r.Entries[n-1]); err == nil {
+			shown = last.Sequence
+		}
+	}
+	if shown == t.account.at.Sequence && len(r.Entries) < wire.MaxEntries || t.change != nil && t.change.restored != nil && shown > t.account.at.Sequence {
 		r.Entries = append(r.Entries[:len(r.Entries):len(r.Entries)], p.commit.Append.Entry)
 	}
 	return r

@@ -28,7 +28,11 @@ type Entry struct {
 	Request    wire.Digest   `cbor:"9,keyasint"`  // H("envelope", envelope): of the ciphertext, since a hash of the plaintext would test PINs
 	Note       []byte        `cbor:"10,keyasint"` // box of fixed size
 	Signer     SignerID      `cbor:"11,keyasint"`
-	Signature  []byte        `cbor:"12,keyasint"` // Ed25519 over the CBOR of ["entry", version, all fields above]
+	Signature  []byte        `cbor:"12,keyasint"` // Ed25519 over the CBOR of ["entry", version, all other fields, those that are absent left out]
+	// Restored, of a RESTORE, is the place that the account was taken back to, by its
+	// devices' word, after the host lost what came behind it. Previous names the newest
+	// entry that the ledger had: sequences go on, and nothing is endorsed twice.
+	Restored *wire.Head `cbor:"13,keyasint,omitempty"`
 }
 
 // SignerID names a ledger key: the first 8 bytes of H("ledger signer", public key).
@@ -41,7 +45,11 @@ func NewSignerID(public ed25519.PublicKey) SignerID {
 }
 
 func (e *Entry) message() []byte {
-	h := wire.Hash("entry", e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer[:])
+	fields := []any{e.Version, e.Ledger, e.Stream, e.Sequence, e.Previous, e.Generation, e.Epoch, e.Head, e.Request, e.Note, e.Signer[:]}
+	if e.Restored != nil {
+		fields = append(fields, e.Restored.Sequence, e.Restored.Hash)
+	}
+	h := wire.Hash("entry", fields...)
 	return h[:]
 }
 
@@ -68,7 +76,31 @@ func ParseEntry(data []byte) (*Entry, error) {
 	if e.Version != wire.Version || len(e.Ledger) != 32 || e.Sequence == 0 || len(e.Signature) != ed25519.SignatureSize || len(e.Note) != NoteSize {
 		return nil, wire.Errorf(wire.CodeEntry, "field out of range")
 	}
+	if r := e.Restored; r != nil && (r.Sequence == 0 || r.Sequence >= e.Sequence-1) {
+		return nil, wire.Errorf(wire.CodeEntry, "a restore that takes nothing back")
+	}
 	return &e, nil
+}
+
+// Follows reports whether the entry is the next one behind a place: the one that names it
+// as the previous, or a restore that goes on from there.
+func (e *Entry) Follows(at wire.Head) bool {
+	return e.Sequence == at.Sequence+1 && e.Previous == at.Hash || e.Restored != nil && *e.Restored == at
+}
+
+// After returns the place that a host must be at to append the entry: that of the previous
+// one, or what a restore goes on from.
+func (e *Entry) After() wire.Head {
+	if e.Restored != nil {
+		return *e.Restored
+	}
+	return wire.Head{Sequence: e.Sequence - 1, Hash: e.Previous}
+}
+
+// TakesBack reports whether the entry is a restore that took back the entry at a place,
+// or one that stood beside it.
+func (e *Entry) TakesBack(at wire.Head) bool {
+	return e.Restored != nil && e.Restored.Sequence < at.Sequence && at.Sequence < e.Sequence && !e.Follows(at)
 }
 
 // EntryHash is what the next entry, receipts and devices name an entry by:
@@ -115,21 +147,21 @@ func (v *Verifier) Verify(stream wire.StreamID, encoded []byte) (*Entry, error) 
 	return e, nil
 }
 
-// VerifyAppend is Verify for an entry that is to be appended: it must follow the
-// expected head. It returns the entry's own.
-func (v *Verifier) VerifyAppend(a *wire.Append) (wire.Head, error) {
+// VerifyAppend is Verify for an entry that is to be appended: its previous one must be
+// the expected head.
+func (v *Verifier) VerifyAppend(a *wire.Append) (*Entry, error) {
 	e, err := v.Verify(a.Stream, a.Entry)
 	if err != nil {
-		return wire.Head{}, err
+		return nil, err
 	}
 	if e.Sequence != a.Expected.Sequence+1 || e.Previous != a.Expected.Hash {
-		return wire.Head{}, wire.Errorf(wire.CodeEntry, "entry does not follow the expected head")
+		return nil, wire.Errorf(wire.CodeEntry, "entry does not follow the expected head")
 	}
-	return HeadOf(e, a.Entry), nil
+	return e, nil
 }
 
 // VerifyChain checks entries that follow from, oldest first: signatures, links,
-// sequences without a gap, and that generation, epoch and ledger key never go back.
+// sequences without a gap but for restores, and that generation, epoch and ledger key never go back.
 // It returns the entries and the head they lead to.
 //
 // What the entry before the first was signed by, and its epoch, it does not know:
@@ -142,7 +174,7 @@ func (v *Verifier) VerifyChain(stream wire.StreamID, from wire.Head, encoded [][
 		if err != nil {
 			return nil, wire.Head{}, err
 		}
-		if e.Sequence != from.Sequence+1 || e.Previous != from.Hash {
+		if !e.Follows(from) {
 			return nil, wire.Head{}, wire.Errorf(wire.CodeEntry, "entry %d does not follow entry %d", e.Sequence, from.Sequence)
 		}
 		if last != nil && (e.Generation < last.Generation || e.Generation == last.Generation && e.Epoch < last.Epoch) {

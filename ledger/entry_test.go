@@ -47,6 +47,71 @@ func TestChain(t *testing.T) {
 	}
 }
 
+// A restore goes on from the place that it names, over a gap, and from its previous entry
+// where that is there; from nowhere else, and it takes something back.
+func TestRestoreInAChain(t *testing.T) {
+	t.Parallel()
+	k, account := ledgertest.NewKeys(t), wire.AccountID{1}
+	stream := wire.Stream(k.LedgerID, account)
+	c := chain(t, k, account, 6)
+	place := func(i int) wire.Head { return wire.Head{Sequence: uint64(i), Hash: ledger.EntryHash(c[i-1])} }
+	restore := func(change func(*ledger.Entry)) []byte {
+		e := *must(ledger.ParseEntry(c[5]))
+		back := place(2)
+		e.Sequence, e.Previous, e.Restored = 7, ledger.EntryHash(c[5]), &back
+		change(&e)
+		return e.Sign(k.Private)
+	}
+	none := func(*ledger.Entry) {}
+	for name, test := range map[string]struct {
+		encoded [][]byte
+		from    wire.Head
+		good    bool
+	}{
+		"over the gap":    {[][]byte{c[0], c[1], restore(none)}, wire.Head{}, true},
+		"without a gap":   {append(slices.Clone(c), restore(none)), wire.Head{}, true},
+		"from elsewhere":  {[][]byte{c[0], c[1], c[2], restore(none)}, wire.Head{}, false},
+		"from inside":     {[][]byte{restore(none)}, place(4), false},
+		"from another":    {[][]byte{restore(func(e *ledger.Entry) { e.Restored.Hash[0]++ })}, place(2), false},
+		"takes none back": {[][]byte{restore(func(e *ledger.Entry) { *e.Restored = place(6) })}, place(6), false},
+		"the very first":  {[][]byte{restore(func(e *ledger.Entry) { *e.Restored = wire.Head{} })}, wire.Head{}, false},
+		"earlier epoch":   {[][]byte{c[0], c[1], restore(func(e *ledger.Entry) { e.Epoch = 0 })}, wire.Head{}, false},
+	} {
+		if _, _, err := k.Verifier.VerifyChain(stream, test.from, test.encoded); (err == nil) != test.good || err != nil && wire.CodeOf(err) != wire.CodeEntry {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What it restores stands under the signature.
+	e := must(ledger.ParseEntry(restore(none)))
+	e.Restored.Sequence = 1
+	if _, err := k.Verifier.Verify(stream, wire.Marshal(e)); wire.CodeOf(err) != wire.CodeEntry {
+		t.Errorf("another sequence: %v", err)
+	}
+	e.Restored = nil
+	if _, err := k.Verifier.Verify(stream, wire.Marshal(e)); wire.CodeOf(err) != wire.CodeEntry {
+		t.Errorf("taken away: %v", err)
+	}
+
+	e = must(ledger.ParseEntry(restore(none)))
+	for at, want := range map[wire.Head]bool{place(1): false, place(2): false, place(3): true, place(5): true, place(6): false, {Sequence: 6}: true, {Sequence: 2}: false, {Sequence: 7}: false} {
+		if got := e.TakesBack(at); got != want {
+			t.Errorf("takes back entry %d: %v", at.Sequence, got)
+		}
+	}
+	r := ledger.Remembered{Head: place(4), Generation: 1, Epoch: 1}
+	newest := ledger.HeadOf(e, restore(none))
+	if _, err := r.Extend(k.Verifier, stream, newest, [][]byte{restore(none)}); wire.CodeOf(err) != wire.CodeFork || r.Head != place(4) {
+		t.Errorf("a device that remembers what was taken back: %v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // Epochs never fall along a chain.
 func TestChainGoesBackAnEpoch(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,7 @@ const (
 	KindRevoke    Kind = "revoke"
 	KindReplaceUV Kind = "uv-replace"
 	KindConfirm   Kind = "confirm" // a majority of the devices confirmed the account, which the ledger had forgotten
+	KindRestore   Kind = "restore" // a majority of the devices took it back to an older state on purpose: Entry.Restored
 )
 
 // Note is the part of an entry that only enclaves and the account's devices read.

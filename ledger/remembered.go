@@ -34,8 +34,13 @@ func (r *Remembered) Extend(v *Verifier, stream wire.StreamID, newest wire.Head,
 	case len(encoded) == 0:
 		return nil, fork("no entry that follows entry %d", known.Sequence)
 	}
-	if first, err := ParseEntry(encoded[0]); err == nil && first.Sequence == known.Sequence+1 && first.Previous != known.Hash {
-		return nil, fork("entry %d follows another entry %d than the one this device remembers", first.Sequence, known.Sequence)
+	if first, err := ParseEntry(encoded[0]); err == nil {
+		switch {
+		case first.TakesBack(known):
+			return nil, fork("entry %d restored entry %d and took back entry %d, which this device remembers", first.Sequence, first.Restored.Sequence, known.Sequence)
+		case first.Sequence == known.Sequence+1 && first.Previous != known.Hash:
+			return nil, fork("entry %d follows another entry %d than the one this device remembers", first.Sequence, known.Sequence)
+		}
 	}
 	return r.Follow(v, stream, encoded, []wire.Head{newest}, len(encoded) >= wire.MaxEntries)
 }

@@ -280,10 +280,13 @@ type Revoke struct {
 	Device DeviceID `cbor:"1,keyasint"`
 }
 
-// Confirm brings back an account that the ledger lost its memory of. Without Approve it
-// only asks what is offered.
+// Confirm brings back an account that the ledger lost its memory of; with Restore one whose
+// newest entries the host lost, as it was before them. Without Approve it only asks what
+// is offered.
 type Confirm struct {
-	Approve *Head `cbor:"1,keyasint,omitempty"` // the very head that is offered
+	Approve *Head  `cbor:"1,keyasint,omitempty"` // the very head that is offered
+	Restore bool   `cbor:"2,keyasint,omitempty"`
+	Newest  []byte `cbor:"3,keyasint,omitempty"` // with Restore: the newest entry that the device has seen
 }
 
 // ConfirmResult says what is offered, and who approved it so far.
@@ -292,6 +295,8 @@ type ConfirmResult struct {
 	Offered   Head            `cbor:"2,keyasint"`           // the newest entry that the service has
 	Needed    uint64          `cbor:"3,keyasint,omitempty"` // approvals: more than half of Devices
 	Devices   []ConfirmDevice `cbor:"4,keyasint,omitempty"` // the offered head's trusted devices
+	Lost      *Head           `cbor:"5,keyasint,omitempty"` // of a restore: the newest entry there was; what is behind Offered up to it is gone
+	Known     bool            `cbor:"6,keyasint,omitempty"` // of a restore: some device brought that entry, without which nothing is restored
 }
 
 // ConfirmDevice is a device that can approve.

@@ -57,6 +57,7 @@ const (
 	CodeReceipt        Code = "receipt"         // a ledger receipt does not prove what it should
 	CodeView           Code = "view"            // the ledger's endorsers are not those asked for, or not those that its genesis leads to
 	CodeDiscontinued   Code = "discontinued"    // the ledger lost its memory of this account: a majority of the devices has to confirm it
+	CodeEarlierEpoch   Code = "earlier-epoch"   // what the host has is from before a revocation or a PIN set: it is never restored
 	CodeUnsealedAnswer Code = "unsealed-answer" // (client) an answer that did not come from the enclave
 	CodePolicy         Code = "policy"          // (client) evidence refused by the trust policy
 	CodeEvidence       Code = "evidence"        // (client) evidence not genuine

@@ -107,6 +107,11 @@ func printConfirmed(w io.Writer, c confirmed) {
 		fmt.Fprintf(w, "The account goes on, at entry %d.\n", c.Offered)
 		return
 	}
+	printApprovals(w, c)
+	fmt.Fprintln(w, "Type passclave confirm on the others.")
+}
+
+func printApprovals(w io.Writer, c confirmed) {
 	fmt.Fprintf(w, "Approved by %d of the %s that are needed:\n", c.Approved, count(c.Needed, "device"))
 	for _, d := range c.Devices {
 		mark := " "
@@ -115,5 +120,4 @@ func printConfirmed(w io.Writer, c confirmed) {
 		}
 		fmt.Fprintf(w, "  [%s] %s\n", mark, deviceName(d.ID, d.Name))
 	}
-	fmt.Fprintln(w, "Type passclave confirm on the others.")
 }

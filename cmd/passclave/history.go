@@ -44,6 +44,7 @@ var kinds = map[ledger.Kind]string{
 	ledger.KindRevoke:    "device revoked",
 	ledger.KindReplaceUV: "user verification key replaced",
 	ledger.KindConfirm:   "account confirmed by its devices, after the ledger had lost its memory",
+	ledger.KindRestore:   "account taken back to an older copy by its devices: the entries between are gone",
 }
 
 func (a *app) historyCommand() *cobra.Command {

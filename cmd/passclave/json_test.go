@@ -35,6 +35,7 @@ func TestJSONShapes(t *testing.T) {
 		{"policy diff", compared{}},
 		{"policy pin", pinned{}},
 		{"confirm", confirmed{}},
+		{"ledger restore", restored{}},
 		{"history", []historyEntry{}},
 		{"status", status{}},
 		{"sync", synced{}},

@@ -19,12 +19,13 @@ import (
 func (a *app) ledgerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ledger",
-		Short: "Look after a ledger: endorsers, views, receipts",
+		Short: "Look after a ledger: endorsers, views, receipts, restores",
 		Long: `Commands about the ledger in which every account's changes and PIN attempts stand: for the operator of
-an endorsed one, whose endorsers remember in their own protected memory which entry is the newest, and
-for whoever holds a receipt of an Azure Confidential Ledger.`,
+an endorsed one, whose endorsers remember in their own protected memory which entry is the newest; for
+whoever holds a receipt of an Azure Confidential Ledger; and for a person whose service lost its newest
+database.`,
 	}
-	c.AddCommand(a.ledgerStatusCommand(), a.viewChangeCommand(), a.verifyReceiptCommand())
+	c.AddCommand(a.ledgerStatusCommand(), a.viewChangeCommand(), a.verifyReceiptCommand(), a.ledgerRestoreCommand())
 	return c
 }
 

@@ -77,6 +77,7 @@ type status struct {
 type alarm struct {
 	Remembered uint64 `json:"remembered"`
 	Offered    uint64 `json:"offered"`
+	Restored   bool   `json:"restored,omitempty"` // other devices agreed to it: ledger restore
 }
 
 // freshnessHelp says in words how the newest state is known to be the newest.
@@ -160,7 +161,7 @@ func (a *app) statusOf(ctx context.Context, d *device, offline bool) status {
 		out.Account, out.Device, out.Hash = s.Account.String(), s.Device.String(), s.Remembered.Hash.String()
 	}
 	if s.Alarm != nil {
-		out.Alarm = &alarm{s.Alarm.Remembered.Sequence, s.Alarm.Offered.Sequence}
+		out.Alarm = &alarm{s.Alarm.Remembered.Sequence, s.Alarm.Offered.Sequence, s.Alarm.Restored}
 	}
 	return out
 }
@@ -222,6 +223,9 @@ func printStatus(w io.Writer, s status) {
 	}
 	if s.Alarm != nil {
 		line("ALARM", "the service showed a history (entry %d) that does not contain entry %d, which this device remembers", s.Alarm.Offered, s.Alarm.Remembered)
+		if s.Alarm.Restored {
+			line("", "other devices of the account took it back on purpose: passclave ledger restore, if you know of it")
+		}
 	}
 	printNotices(w, s.Notices)
 }

@@ -21,6 +21,7 @@ var endorsedSteps = []step{
 	{"The host shows a view that names the empty one", "A fresh endorser would sign any old state. Without the word of the old majority no enclave believes in it.", (*story).forgedView},
 	{"The operator changes the view", "The two that remember say their last word and hand over; the new one is shown by its evidence.", (*story).changesView},
 	{"The database is restored from an older copy, and the enclave restarted", "No process at the operator's remembers what came after: the endorsers do.", (*story).restoredDatabase},
+	{"What came after is really lost: her laptop and her tablet agree to the older copy", "An older state comes back by the word of her devices alone, and PIN attempts never do.", (*story).restoresOnPurpose},
 	{"Two of three endorsers are killed: the service refuses", "It could guess which entry is the newest. It does not.", (*story).twoEndorsersGone},
 }
 
@@ -90,11 +91,11 @@ func (s *story) changesView(ctx context.Context) error {
 // is genuine and fits together.
 func (s *story) restoredDatabase(ctx context.Context) error {
 	database := s.stack.DatabaseFolder()
-	older, newer := filepath.Join(s.dir, "older"), filepath.Join(s.dir, "newer")
+	older := filepath.Join(s.dir, "older")
 	err := first(
 		s.withoutHost(ctx, func() error { return copyFolder(older, database) }),
 		s.rename(ctx, "Alice's passkey, after the copy"),
-		s.withoutHost(ctx, func() error { return first(copyFolder(newer, database), replaceFolder(database, older)) }),
+		s.withoutHost(ctx, func() error { return replaceFolder(database, older) }),
 		s.restartEnclave(ctx),
 	)
 	if err != nil {
@@ -119,7 +120,26 @@ func (s *story) restoredDatabase(ctx context.Context) error {
 		return mismatch("fsck", f.Findings, "one finding, endorsed")
 	}
 	s.say("fsck: the account ends before what endorsers hold, exit code %d", r.exit)
-	return first(s.withoutHost(ctx, func() error { return replaceFolder(database, newer) }), s.signIn(ctx, "tablet"))
+	return nil
+}
+
+func (s *story) restoresOnPurpose(ctx context.Context) error {
+	line := []string{"ledger", "restore", "--yes", "--user", user, "--code-fd", "3"}
+	for i, profile := range []string{"laptop", "tablet"} {
+		var r struct {
+			Confirmed bool `json:"confirmed"`
+			Approved  int  `json:"approved"`
+		}
+		if err := s.done(ctx, profile, secrets{code}, &r, line...); err != nil {
+			return err
+		}
+		s.say("approved by %d of 2", r.Approved)
+		if r.Approved != i+1 || r.Confirmed != (i == 1) {
+			return mismatch("ledger restore", r, i+1)
+		}
+	}
+	return first(s.signIn(ctx, "tablet"), s.done(ctx, "laptop", nil, nil, "sync"),
+		s.rename(ctx, "Alice's passkey, after the restore"), s.signIn(ctx, "laptop"))
 }
 
 // withoutHost does something while host and database are stopped.

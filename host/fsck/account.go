@@ -77,9 +77,6 @@ func (w *walk) chain(v store.View) (whole bool, err error) {
 
 // link checks that an entry follows the one before, and says why it does not.
 func (w *walk) link(stream wire.StreamID, row store.Entry) string {
-	if row.Head.Sequence != w.at.Sequence+1 {
-		return fmt.Sprintf("missing; entry %d comes next", row.Head.Sequence)
-	}
 	e, err := w.verifier.Verify(stream, row.Body)
 	if err != nil {
 		return err.Error()
@@ -88,7 +85,9 @@ func (w *walk) link(stream wire.StreamID, row store.Entry) string {
 	switch {
 	case here != row.Head:
 		return "is not the one that its row names"
-	case e.Previous != w.at.Hash:
+	case !e.Follows(w.at) && here.Sequence > w.at.Sequence+1:
+		return fmt.Sprintf("missing; entry %d comes next", here.Sequence)
+	case !e.Follows(w.at):
 		return "does not follow the one before"
 	case w.last != nil && (e.Generation < w.last.Generation || e.Generation == w.last.Generation && e.Epoch < w.last.Epoch):
 		return "goes back to an earlier epoch"

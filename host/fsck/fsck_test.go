@@ -198,6 +198,46 @@ func TestEpochFalls(t *testing.T) {
 	}
 }
 
+// Only the restore that names the entry before it may leave a gap.
+func TestGaps(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		damage string
+		want   []fsck.Check
+	}{
+		"a restore":             {"", nil},
+		"of another entry":      {"DELETE FROM entries WHERE seq = 2", []fsck.Check{fsck.CheckEntry}},
+		"without a restore":     {"DELETE FROM entries WHERE seq = 3", []fsck.Check{fsck.CheckEntry}},
+		"under another's place": {"UPDATE entries SET seq = 6 WHERE seq = 7", []fsck.Check{fsck.CheckEntry}},
+	} {
+		keys := ledgertest.NewKeys(t)
+		folder := t.TempDir()
+		s, err := sqlite.Open(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := storetest.NewAccount(keys, "a")
+		commits := []*wire.Commit{a.Change(1), a.Change(1), a.Reserve()}
+		gone := a.Fork("gone")
+		for range 3 {
+			gone.Change(1)
+		}
+		commits = append(commits, a.Restore(gone.At), a.Reserve())
+		for _, c := range commits {
+			if _, err := s.Commit(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+		if c.damage != "" {
+			damage(t, folder, c.damage)
+		}
+		if found := run(t, folder, keys); !slices.Equal(found, c.want) {
+			t.Errorf("%s: found %v, want %v", name, found, c.want)
+		}
+	}
+}
+
 // A ledger key that goes back to an older one is found, though it is known.
 func TestOlderLedgerKey(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,8 @@ type Account struct {
 	head    wire.Digest // of the sealed head in force
 	handles []wire.Handle
 	blob    *wire.Digest
+
+	restored *wire.Head // of the next entry
 }
 
 // NewAccount returns an account of a ledger that has no entry yet.
@@ -85,6 +87,15 @@ func (a *Account) Delete() *wire.Commit {
 	return c
 }
 
+// Restore returns a commit that goes on from where the account stands, after entries up
+// to lost, which the store does not have.
+func (a *Account) Restore(lost wire.Head) *wire.Commit {
+	at := a.At
+	a.restored, a.At = &at, lost
+	defer func() { a.restored = nil }()
+	return a.Change(1)
+}
+
 func (a *Account) record(h wire.Handle) []byte {
 	return wire.Marshal(wire.Record{Handle: h, Version: wire.VersionID(a.bytes(16)), Generation: 1, Epoch: a.Epoch, Metadata: a.bytes(552), Secret: a.bytes(296)})
 }
@@ -93,6 +104,7 @@ func (a *Account) entry(c *wire.Commit) *wire.Commit {
 	e := ledger.Entry{
 		Ledger: a.keys.LedgerID, Stream: a.Stream, Sequence: a.At.Sequence + 1, Previous: a.At.Hash,
 		Generation: 1, Epoch: a.Epoch, Head: a.head, Note: a.bytes(ledger.NoteSize),
+		Restored: a.restored,
 	}
 	b := e.Sign(a.keys.Private)
 	c.Append = wire.Append{Account: a.ID, Stream: a.Stream, Expected: a.At, Entry: b}

@@ -69,9 +69,14 @@ func (m *Memory) Load(_ context.Context, n wire.Need) (wire.State, error) {
 			}
 		}
 	}
-	if n.After != nil && *n.After < uint64(len(a.entries)) {
-		rest := a.entries[*n.After:]
-		out.Entries = slices.Clone(rest[:min(len(rest), wire.MaxEntries)])
+	if n.After != nil {
+		i := 0
+		for i < len(a.places) && a.places[i].Sequence <= *n.After {
+			i++
+		}
+		if rest := a.entries[i:]; len(rest) > 0 {
+			out.Entries = slices.Clone(rest[:min(len(rest), wire.MaxEntries)])
+		}
 	}
 	for _, h := range n.Records {
 		if r, ok := a.records[h]; ok {
@@ -152,7 +157,7 @@ func (m *Memory) Commit(_ context.Context, c *wire.Commit) (wire.Appended, error
 	if a != nil && slices.Contains(a.places, place) {
 		return wire.Appended{Newest: place}, nil
 	}
-	if a.newest() != c.Append.Expected {
+	if a.newest() != e.After() {
 		return wire.Appended{}, wire.Errorf(wire.CodeConflict, "another entry stands")
 	}
 	if m.ledger != nil && !bytes.Equal(m.ledger, e.Ledger) {

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) *Backend) {
 		"faults: what was acknowledged stands, and whole": faults,
 		"wraps: those of the epoch in force":              wraps,
 		"a closed store says so":                          closed,
+		"a restore goes on from where the store is":       restored,
 		"staged: a commit changes nothing until settled":  staged,
 		"staged: what lost is forgotten":                  stagedLost,
 		"as the model":                                    model,
@@ -200,6 +201,32 @@ func fork(t *testing.T, f *fixture) {
 	f.refused(t, wire.CodeConflict, other.Change(1))
 	next := other.Change(1) // follows an entry that never stood
 	f.refused(t, wire.CodeConflict, next)
+}
+
+func restored(t *testing.T, f *fixture) {
+	f.commit2(t, f.account.Change(2), f.account.Reserve())
+	gone := f.account.Fork("gone")
+	for range 3 {
+		gone.Change(1)
+	}
+	other := f.account.Fork("another restore")
+	early := f.account.Fork("of an entry before")
+	restore := f.account.Restore(gone.At)
+	after := f.account.Change(1)
+	f.commit2(t, restore, restore) // the second time changes nothing
+	f.refused(t, wire.CodeConflict, other.Restore(gone.At))
+	f.refused(t, wire.CodeConflict, early.Change(1))
+	f.commit(t, after)
+	s := f.everything(t)
+	if n := len(s.Entries); n != 4 || !slices.Equal(s.Entries[2], restore.Append.Entry) || !slices.Equal(s.Newest, after.Append.Entry) {
+		t.Fatalf("%d entries", n)
+	}
+	for _, from := range []uint64{2, 3, gone.At.Sequence} { // before, within and behind the gap
+		s, err := f.Load(f.ctx, wire.Need{Account: f.account.ID, After: &from})
+		if err != nil || len(s.Entries) != 2 || !slices.Equal(s.Entries[0], restore.Append.Entry) {
+			t.Fatalf("after %d: %d entries, %v", from, len(s.Entries), err)
+		}
+	}
 }
 
 func doesNotFollow(t *testing.T, f *fixture) {

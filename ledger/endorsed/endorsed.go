@@ -258,10 +258,11 @@ func discontinued(offered wire.Head, view wire.Digest) ledger.SignedHead {
 // there can be one of at each place, then the word of a majority.
 func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
 	a := &c.Append
-	head, err := l.options.Verifier().VerifyAppend(a)
+	e, err := l.options.Verifier().VerifyAppend(a)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
+	head := ledger.HeadOf(e, a.Entry)
 	done, err := l.host.Commit(ctx, c)
 	if err != nil {
 		return ledger.Receipt{}, err

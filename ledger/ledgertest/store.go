@@ -55,6 +55,32 @@ func (a *Account) clone() *Account {
 	return &c
 }
 
+// Newest returns the place of the newest entry; the zero Head if there is none.
+func (a *Account) Newest() wire.Head {
+	if len(a.Entries) == 0 {
+		return wire.Head{}
+	}
+	newest := a.Entries[len(a.Entries)-1]
+	return wire.Head{Sequence: sequence(newest), Hash: ledger.EntryHash(newest)}
+}
+
+// after returns the entries behind a sequence. A restore leaves a gap before it.
+func (a *Account) after(from uint64) [][]byte {
+	i := slices.IndexFunc(a.Entries, func(b []byte) bool { return sequence(b) > from })
+	if i < 0 {
+		return nil
+	}
+	return a.Entries[i:]
+}
+
+func sequence(entry []byte) uint64 {
+	e, err := ledger.ParseEntry(entry)
+	if err != nil {
+		panic(err) // a store takes nothing else
+	}
+	return e.Sequence
+}
+
 // Snapshot returns a copy of everything.
 func (s *Store) Snapshot() map[wire.AccountID]*Account {
 	s.mu.Lock()
@@ -88,8 +114,8 @@ func (s *Store) Load(n wire.Need) wire.State {
 	if n.State {
 		out.Newest, out.Head, out.Wraps = a.Entries[len(a.Entries)-1], a.Head, slices.Clone(a.Wraps)
 	}
-	if n.After != nil && *n.After < uint64(len(a.Entries)) {
-		rest := a.Entries[*n.After:]
+	if n.After != nil {
+		rest := a.after(*n.After)
 		out.Entries = slices.Clone(rest[:min(len(rest), wire.MaxEntries)])
 	}
 	for _, h := range n.Records {
@@ -142,14 +168,10 @@ func (s *Store) commit(c *wire.Commit) (wire.Appended, error) {
 	if a == nil {
 		a = &Account{Records: map[wire.Handle][]byte{}, Blobs: map[wire.Digest][]byte{}}
 	}
-	newest := wire.Head{Sequence: uint64(len(a.Entries))}
-	if len(a.Entries) > 0 {
-		newest.Hash = ledger.EntryHash(a.Entries[len(a.Entries)-1])
-	}
-	switch {
+	switch newest := a.Newest(); {
 	case newest == head:
 		return wire.Appended{Newest: head}, nil
-	case newest != c.Append.Expected:
+	case newest != e.After():
 		return wire.Appended{}, wire.Errorf(wire.CodeConflict, "expected head is not the newest")
 	}
 	s.Accounts[c.Append.Account] = a

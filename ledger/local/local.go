@@ -139,16 +139,18 @@ func signed(h wire.Head) ledger.SignedHead {
 // refused it only gets CodeRollback.
 func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.Receipt, error) {
 	a := &c.Append
-	head, err := l.verifier().VerifyAppend(a)
+	e, err := l.verifier().VerifyAppend(a)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
+	head := ledger.HeadOf(e, a.Entry)
 	if err := ctx.Err(); err != nil { // nothing is sent, so nothing is in doubt
 		return ledger.Receipt{}, wire.NewError(wire.CodeUnavailable, err)
 	}
 
 	l.mu.Lock()
-	if l.streams[a.Stream] != a.Expected { // a stream without a memory is at the zero head
+	known := l.streams[a.Stream]                  // a stream without a memory is at the zero head
+	if known != a.Expected && !e.Follows(known) { // a restore may know of entries that came before this process
 		l.mu.Unlock()
 		return ledger.Receipt{}, wire.Errorf(wire.CodeConflict, "expected head is not the newest")
 	}

@@ -90,7 +90,7 @@ const (
 	// nextEntry fails unless the place expected is the newest of this very stream, and
 	// if another entry took the place after it meanwhile.
 	nextEntry = `INSERT INTO entries (account, seq, hash, entry) VALUES ($1,
-		(SELECT a.seq + 1 FROM accounts a WHERE a.account = $1 AND a.seq = $2 AND a.hash = $3 AND a.stream = $4), $5, $6)`
+		(SELECT $5::BIGINT FROM accounts a WHERE a.account = $1 AND a.seq = $2 AND a.hash = $3 AND a.stream = $4), $6, $7)`
 
 	newAccount = `INSERT INTO accounts (account, stream, seq, hash, generation, epoch, entry, head, manifest)
 		VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)`
@@ -108,7 +108,8 @@ func putEntry(b *pgx.Batch, p *store.Parsed) {
 		b.Queue(newAccount, a.Account[:], a.Stream[:], hash, generation, epoch, a.Entry, notNull(p.Head), notNull(p.Manifest))
 		return
 	}
-	b.Queue(nextEntry, a.Account[:], int64(a.Expected.Sequence), a.Expected.Hash[:], a.Stream[:], hash, a.Entry)
+	after := p.Entry.After()
+	b.Queue(nextEntry, a.Account[:], int64(after.Sequence), after.Hash[:], a.Stream[:], int64(p.Place.Sequence), hash, a.Entry)
 	b.Queue(changedAccount, a.Account[:], int64(p.Place.Sequence), hash, generation, epoch, a.Entry, orNull(p.Head), orNull(p.Manifest))
 }
 
@@ -186,8 +187,8 @@ func lost(ctx context.Context, c *pgx.Conn, p *store.Parsed, why error) error {
 	switch {
 	case bytes.Equal(there, p.Place.Hash[:]):
 		return nil
-	case newest != p.Append.Expected:
-		return wire.Errorf(wire.CodeConflict, "entry %d stands, not %d", newest.Sequence, p.Append.Expected.Sequence)
+	case newest != p.Entry.After():
+		return wire.Errorf(wire.CodeConflict, "entry %d stands, not %d", newest.Sequence, p.Entry.After().Sequence)
 	case stream != nil && !bytes.Equal(stream, p.Append.Stream[:]):
 		return wire.Errorf(wire.CodeEntry, "entry of another stream")
 	case ledger != nil && !bytes.Equal(ledger, p.Entry.Ledger):

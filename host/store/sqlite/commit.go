@@ -71,8 +71,8 @@ func (p parsed) apply(w *writer) error {
 			return nil // this very entry, and all that came with it
 		}
 	}
-	if at.newest != p.Append.Expected {
-		return wire.Errorf(wire.CodeConflict, "entry %d stands, not %d", at.newest.Sequence, p.Append.Expected.Sequence)
+	if at.newest != p.Entry.After() {
+		return wire.Errorf(wire.CodeConflict, "entry %d stands, not %d", at.newest.Sequence, p.Entry.After().Sequence)
 	}
 	if at.newest.Sequence > 0 && !bytes.Equal(at.stream, p.Append.Stream[:]) {
 		return wire.Errorf(wire.CodeEntry, "entry of another stream")
