@@ -101,7 +101,13 @@ type KeyService struct {
 	Vault       string `json:"vault"`           // base URL of the vault
 	Key         string `json:"key"`             // name of the key
 	Roots       string `json:"roots,omitempty"` // PEM; where empty, the roots compiled into the enclave
+	// Identity is the client ID of the managed identity that may release the key, or
+	// IdentitySystem. Empty: the vault asks for none, as the project's broker.
+	Identity string `json:"identity,omitempty"`
 }
+
+// IdentitySystem is the managed identity that the machine has of its own.
+const IdentitySystem = "system"
 
 // ParseConfiguration reads a measured configuration. The file must be exactly
 // what [Configuration.Encode] gives for its content, so duplicate, unknown and

@@ -26,6 +26,7 @@ import (
 	"github.com/passclave/passclave/enclave/secret"
 	"github.com/passclave/passclave/enclave/workload"
 	"github.com/passclave/passclave/keyrelease"
+	"github.com/passclave/passclave/keyrelease/imds"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -83,6 +84,7 @@ func run(ctx context.Context, log *slog.Logger, listen, config string, flags wor
 	go unseal(ctx, log, r, &keyrelease.Client{
 		Service: configuration.KeyService, Config: wire.ConfigurationHash(file),
 		Evidence: evidence, RSA: keyrelease.GenerateRSA(secret.Do), Do: secret.Do, Clock: r.CertificateTime,
+		Bearer: keyrelease.Identity(configuration.KeyService, imds.Base),
 	})
 	return r.Serve(ctx, listener)
 }

@@ -80,6 +80,10 @@ func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
 				no = refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
 			}
 			status = no.status
+			if status == http.StatusUnauthorized {
+				// Azure's SDK reads here whose access token is wanted. Any will do: nobody looks at it.
+				h.Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization=%q, resource=%q", b.url+"/none", b.url))
+			}
 			answer = azure.ErrorResponse{Error: azure.ErrorBody{Code: no.code, Message: no.message}}
 			r.log.Warn("refused", "path", hr.URL.Path, "reason", no)
 		}

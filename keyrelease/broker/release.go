@@ -84,6 +84,9 @@ func (b *Broker) release(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.ContentLength == 0 && r.Header.Get("Authorization") == "" {
+		return nil, refuse(http.StatusUnauthorized, "Unauthorized", "no body and no access token: Azure's SDK begins so")
+	}
 	var ask azure.ReleaseRequest
 	if err := r.decode(&ask); err != nil {
 		return nil, err
