@@ -297,6 +297,31 @@ func TestRestoreOfForgedMembers(t *testing.T) {
 	}
 }
 
+// The ledger does not vouch for the entry that the host offers to go back to, so its
+// signature is checked: a made-up one, over a genuine head and note, would stand in the
+// chain of devices for ever.
+func TestRestoreOfForgedEntry(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		b := goBack(t, open(t), usual(t))
+		older := b.store.Snapshot()
+		b.store.Restore(b.newer) // the local ledger remembers within a run
+		if _, err := b.first.sync(); err != nil {
+			t.Fatal(err)
+		}
+		b.store.Restore(older)
+		entries := b.store.Accounts[b.first.account].Entries
+		last := &entries[len(entries)-1]
+		e := must(ledger.ParseEntry(*last))
+		e.Request[0]++
+		*last = wire.Marshal(e)
+		_, err := b.first.restore(b.first.offered(), b.newest)
+		if wire.CodeOf(err) != wire.CodeEntry || len(b.approvals[b.first.account]) > 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // On the local ledger nobody vouches that the lost entry came behind the offered one: the
 // higher counts are taken.
 func TestRestoreLocalCounts(t *testing.T) {
