@@ -253,3 +253,114 @@ func TestRestoreUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Lost again before a device followed the first restore: it goes back to where that led,
+// and approves the second one.
+func TestRestoredTwice(t *testing.T) {
+	t.Parallel()
+	for name, approved := range map[string]bool{"approved the first": true, "did not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			laptop, phone, tablet := f.enrolled(), f.joined(), f.joined()
+			create(t, laptop, "kept.test", "alice")
+			for _, d := range []*Device{laptop, phone, tablet} {
+				synced(t, d)
+			}
+			c := f.copy()
+			create(t, laptop, "gone.test", "alice")
+			synced(t, tablet)
+			create(t, laptop, "gone too.test", "alice")
+			f.older(c)
+			if approved {
+				if c, err := tablet.Restore(t.Context(), yes); err != nil || c.Confirmed {
+					t.Fatalf("%+v, %v", c, err)
+				}
+			} else if _, err := phone.Restore(t.Context(), yes); err != nil {
+				t.Fatal(err)
+			}
+			if c, err := laptop.Restore(t.Context(), yes); err != nil || !c.Confirmed {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			again := f.copy()
+			first := f.account.newest()
+			create(t, laptop, "gone.test", "alice")
+			f.older(again)
+			f.brought = false
+			if _, err := laptop.Restore(t.Context(), yes); err != nil {
+				t.Fatal(err)
+			}
+			asked := 0
+			if c, err := tablet.Restore(t.Context(), func(c *Confirmation) (bool, error) { asked++; return true, nil }); err != nil || !c.Confirmed {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			if want := map[bool]int{true: 1, false: 2}[approved]; asked != want {
+				t.Errorf("asked %d times, want %d", asked, want)
+			}
+			if e, err := ledger.ParseEntry(f.account.entries[len(f.account.entries)-1]); err != nil || *e.Restored != first {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			for _, d := range []*Device{laptop, phone, tablet} {
+				goesOn(t, f, d)
+			}
+		})
+	}
+}
+
+// That a device is not in the older copy is no word that it was revoked.
+func TestRestoreOfBeforeItJoined(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.enrolled()
+	c := f.copy()
+	phone := f.joined()
+	f.older(c)
+	_, err := phone.Restore(t.Context(), yes)
+	wantCode(t, err, wire.CodeUnknownDevice)
+	if s := f.again(phone).Status(); s.Removed || !s.Member {
+		t.Errorf("%+v", s)
+	}
+}
+
+// To have agreed to a restore that came to nothing is no yes to a later one.
+func TestRestoreAgreementEnds(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	laptop, phone := f.enrolled(), f.joined()
+	create(t, laptop, "kept.test", "alice")
+	synced(t, phone)
+	c := f.copy()
+	create(t, laptop, "gone.test", "alice")
+	create(t, laptop, "gone too.test", "alice")
+	whole, entries := f.copy(), slices.Clone(f.account.entries)
+	f.older(c)
+	c = f.copy()
+	at := f.account.newest()
+	if c, err := laptop.Restore(t.Context(), yes); err != nil || c.Confirmed {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	f.account.entries = entries // the lost database was found
+	f.older(whole)
+	f.gone, f.approved, f.brought = nil, nil, false
+	synced(t, laptop)
+	create(t, phone, "other.test", "alice")
+	f.older(c)
+	f.entryAfter(placeOf(f.gone), &at, wire.Digest{}, ledger.Note{Kind: ledger.KindRestore})
+	f.list()
+	f.gone = nil
+	_, err := laptop.Sync(t.Context())
+	wantCode(t, err, wire.CodeFork)
+}
+
+// A local ledger that forgot says that nothing is lost. A device that remembers more, and
+// does not have the entry itself, knows better.
+func TestRestoreOfForgotten(t *testing.T) {
+	t.Parallel()
+	f, laptop, _ := behind(t)
+	f.gone, laptop.p.Newest = nil, nil
+	_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) { return false, errors.New("asked") })
+	wantCode(t, err, wire.CodeFork)
+	if s := f.again(laptop).Status(); s.Alarm == nil || s.Alarm.Offered != f.account.newest() {
+		t.Errorf("%+v", s)
+	}
+}
