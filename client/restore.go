@@ -53,7 +53,7 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 	if yes, err := agree(offer); err != nil || !yes {
 		return offer, err
 	}
-	place := offer.Offered
+	place, lost := offer.Offered, offer.Lost
 	uv, err := d.uv(ctx)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 	if err != nil {
 		return nil, err
 	}
-	approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: &place}
+	approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: &place, Lost: &lost}
 	if offer, _, err = d.restore(ctx, approve, func(r *request) { r.login, r.uv, r.secret = login, uv, true }); err != nil {
 		return nil, err
 	}

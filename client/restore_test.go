@@ -235,6 +235,23 @@ func TestRestoreAgreedToOnePlace(t *testing.T) {
 	}
 }
 
+// A device approves the loss that its person saw, whatever more is lost a moment later.
+func TestRestoreApprovesTheLossItSaw(t *testing.T) {
+	t.Parallel()
+	f, laptop, _ := behind(t)
+	_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) {
+		older := f.copy()
+		f.entryAfter(placeOf(f.gone), nil, wire.Digest{}, ledger.Note{Kind: ledger.KindCreate})
+		older.entries = len(f.account.entries) - 1
+		f.older(older)
+		return true, nil
+	})
+	wantCode(t, err, wire.CodeConflict)
+	if len(f.approved) > 0 {
+		t.Error("approved")
+	}
+}
+
 // Without the newest entry nothing is restored, however many approve.
 func TestRestoreUnknown(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,9 @@ func (t *tx) confirm(args *wire.Confirm) (any, error) {
 	if *args.Approve != t.account.at {
 		return nil, wire.Errorf(wire.CodeConflict, "another head is offered than the one approved")
 	}
+	if lost := t.state.lost; lost != (wire.Head{}) && (args.Lost == nil || *args.Lost != lost) {
+		return nil, wire.Errorf(wire.CodeConflict, "more or less is lost than what was approved")
+	}
 	if err := t.uv(); err != nil {
 		return nil, err
 	}

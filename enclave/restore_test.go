@@ -16,7 +16,7 @@ func (p *phone) newestEntry() []byte {
 }
 
 func (p *phone) restoreAsk(approve *wire.Head, newest []byte) *ask {
-	a := p.ask(wire.NewCommand(wire.CommandConfirm, wire.Confirm{Approve: approve, Restore: true, Newest: newest}))
+	a := p.ask(wire.NewCommand(wire.CommandConfirm, wire.Confirm{Approve: approve, Restore: true, Newest: newest, Lost: p.w.shown}))
 	if approve != nil {
 		a.body.Login, a.uv = p.login(), true
 	}
@@ -58,7 +58,7 @@ func goBack(t *testing.T, w *world, after func(*backup)) *backup {
 	b.at = *b.first.offered()
 	after(b)
 	b.lost, b.newest, b.counts = *b.first.offered(), b.first.newestEntry(), b.first.counts()
-	b.newer = w.store.Snapshot()
+	b.newer, w.shown = w.store.Snapshot(), &b.lost
 	w.store.Restore(older)
 	w.restart()
 	return b
@@ -263,9 +263,16 @@ func TestRestoreApprovalsReplayed(t *testing.T) {
 	w.store.Restore(b.newer) // the lost database was found
 	w.restart()
 	b.first.create()
-	newest := b.first.newestEntry()
+	newest, lost := b.first.newestEntry(), *b.first.offered()
 	w.store.Restore(older) // and lost again
 	w.restart()
+	// Nor for more than what the person was shown.
+	_, err := b.first.restore(&b.at, newest)
+	wantCode(t, err, wire.CodeConflict)
+	w.shown = nil
+	_, err = b.first.restore(&b.at, newest)
+	wantCode(t, err, wire.CodeConflict)
+	w.shown = &lost
 	r, err := b.first.restore(&b.at, newest)
 	if err != nil || r.Confirmed || approvedIn(r) != 1 {
 		t.Fatalf("%+v, %v", r, err)
