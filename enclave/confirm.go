@@ -88,7 +88,7 @@ func (t *tx) confirm(args *wire.Confirm) (any, error) {
 	if !who.Fresh {
 		return nil, wire.Errorf(wire.CodeLoginStale, "the login is not fresh")
 	}
-	if args.Restore {
+	if args.Restore && !t.wasAway() {
 		// It makes a new head, and nobody's membership comes back that this secret does not authenticate.
 		if _, err := t.vault(); err != nil {
 			return nil, err

@@ -225,6 +225,41 @@ func TestRestoreNeeds(t *testing.T) {
 	}
 }
 
+// A device that was away when the epoch began cannot get its vault secret before the account
+// goes on. It approves all the same; one that has the secret finishes.
+func TestRestoreByOneThatWasAway(t *testing.T) {
+	t.Parallel()
+	for _, last := range []bool{false, true} {
+		w := newEndorsedWorld(t)
+		first, away, gone := w.device("alice").enrol(pin), w.device("alice"), w.device("alice")
+		for _, p := range []*phone{away, gone} {
+			if err := p.join(pin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first.revoke(t, gone)
+		older, at := w.store.Snapshot(), *first.offered()
+		first.create()
+		newest := first.newestEntry()
+		w.shown = first.offered()
+		w.store.Restore(older)
+		w.restart()
+		order := []*phone{away, first}
+		if last {
+			order = []*phone{first, away, first}
+		}
+		for i, p := range order {
+			r, err := p.restore(&at, newest)
+			if err != nil || r.Confirmed != (i == len(order)-1) || w.commits() > 0 != r.Confirmed {
+				t.Fatalf("%d: %+v, %v", i, r, err)
+			}
+		}
+		if _, err := away.sync(); err != nil || away.epoch != first.epoch {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What is from before a revocation or a PIN set never comes back, whoever approves it.
 func TestRestoreNeverIntoAnEarlierEpoch(t *testing.T) {
 	t.Parallel()
