@@ -40,13 +40,18 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 		}
 		d.p.Back = back
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case offer.Confirmed && offer.Offered.Sequence < d.p.Known.Sequence:
-		// The local ledger forgot it, and this device cannot show it.
-		d.p.Alarm = &Alarm{Remembered: d.p.Known, Offered: offer.Offered}
-		return nil, errors.Join(fork("the newest entry is %d, this device remembers entry %d", offer.Offered.Sequence, d.p.Known.Sequence), d.save(ctx))
+	}
+	newest := offer.Lost // that there was
+	if offer.Confirmed {
+		newest = offer.Offered
+	}
+	switch known := d.p.Known; {
+	case newest.Sequence < known.Sequence || newest.Sequence == known.Sequence && newest != known:
+		// Where a local ledger forgot it, this device does not have the entry to show.
+		d.p.Alarm = &Alarm{Remembered: known, Offered: offer.Offered}
+		return nil, errors.Join(fork("the newest entry there was is %d, this device remembers entry %d", newest.Sequence, known.Sequence), d.save(ctx))
 	case offer.Confirmed || d.approvedBy(offer) && (!offer.Known || offer.Approved() < offer.Needed):
 		return offer, nil
 	}

@@ -369,15 +369,32 @@ func TestRestoreAgreementEnds(t *testing.T) {
 	wantCode(t, err, wire.CodeFork)
 }
 
-// A local ledger that forgot says that nothing is lost. A device that remembers more, and
-// does not have the entry itself, knows better.
-func TestRestoreOfForgotten(t *testing.T) {
+// What there was must contain what this device remembers. A local ledger that forgot says
+// that nothing is lost; a device that does not have the entry itself knows better.
+func TestRestoreOfLess(t *testing.T) {
 	t.Parallel()
-	f, laptop, _ := behind(t)
-	f.gone, laptop.p.Newest = nil, nil
-	_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) { return false, errors.New("asked") })
-	wantCode(t, err, wire.CodeFork)
-	if s := f.again(laptop).Status(); s.Alarm == nil || s.Alarm.Offered != f.account.newest() {
-		t.Errorf("%+v", s)
+	for name, attack := range map[string]func(f *fake, d *Device){
+		"nothing lost": func(f *fake, d *Device) { f.gone, d.p.Newest = nil, nil },
+		"less lost": func(f *fake, d *Device) {
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			f.gone = f.account.entries[len(f.account.entries)-1]
+			f.account.entries = f.account.entries[:len(f.account.entries)-1]
+		},
+		"another lost": func(f *fake, d *Device) {
+			e, _ := ledger.ParseEntry(f.gone)
+			e.Request[0]++
+			f.gone = e.Sign(f.ledger[0])
+		},
+	} {
+		f, laptop, _ := behind(t)
+		attack(f, laptop)
+		known := laptop.Status().Remembered
+		_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) { return false, errors.New("asked") })
+		if wire.CodeOf(err) != wire.CodeFork {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := f.again(laptop).Status(); s.Alarm == nil || s.Alarm.Remembered != known || s.Alarm.Offered != f.account.newest() {
+			t.Errorf("%s: %+v", name, s)
+		}
 	}
 }
