@@ -171,6 +171,14 @@ func TestRestoreVeto(t *testing.T) {
 	for name, attack := range map[string]func(f *fake){
 		// A copy that is no older, and of another branch, is no copy.
 		"another branch": func(f *fake) { f.gone = nil; f.fork(2); f.gone = f.account.entries[len(f.account.entries)-1] },
+		"another branch, and longer": func(f *fake) {
+			f.gone = nil
+			f.fork(2)
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			last := len(f.account.entries) - 1
+			f.gone, f.account.entries = f.account.entries[last], f.account.entries[:last]
+		},
 		"a made-up restore": func(f *fake) {
 			f.gone = nil
 			at := placeOf(f.account.entries[1])
@@ -192,9 +200,7 @@ func TestRestoreVeto(t *testing.T) {
 			attack(f)
 			phone.options.Login = func(context.Context, LoginRequest) (string, error) { t.Error("logged in"); return "", ErrNoLogin }
 			_, err := phone.Restore(t.Context(), func(*Confirmation) (bool, error) { t.Error("asked"); return true, nil })
-			if c := wire.CodeOf(err); c != wire.CodeFork && c != wire.CodeEntry {
-				t.Fatalf("%v", err)
-			}
+			wantCode(t, err, wire.CodeFork)
 			if s := phone.Status(); s.Remembered != known || len(f.approved) > 0 {
 				t.Errorf("%+v, approved %d", s, len(f.approved))
 			}
