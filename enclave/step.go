@@ -205,6 +205,10 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 		return c.loadState(s)
 	}
 	if s.restores() && 0 < offered.Sequence && offered.Sequence < s.at.Head.Sequence {
+		// No ledger vouches for this entry.
+		if _, err := c.keys.Verify(wire.Stream(c.config.Ledger.ID, s.in.Envelope.Header.Account), s.have.state.Newest); err != nil {
+			return c.refuse(s, err)
+		}
 		s.at.Head, s.lost = offered, s.at.Head
 	}
 	if offered != s.at.Head {
