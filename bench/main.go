@@ -40,7 +40,7 @@ import (
 func main() {
 	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
 	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
-	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, which needs no service")
+	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, PIN attempts over each too, in this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -159,8 +159,8 @@ func run(ctx context.Context) error {
 		return err
 	}
 	printTable(os.Stdout, results)
-	if o.json == "" {
-		return nil
+	if err := printMemory(os.Stdout); err != nil || o.json == "" {
+		return err
 	}
 	data, err := encode(results)
 	if err != nil {
@@ -223,7 +223,10 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 		return nil, err
 	}
 	results = append(results, row)
-	for _, more := range []func() ([]*result, error){verifyRows, tdxRows, sgxRows, func() ([]*result, error) { return postgresRows(ctx) }} {
+	for _, more := range []func() ([]*result, error){verifyRows, tdxRows, sgxRows,
+		func() ([]*result, error) { return postgresRows(ctx) },
+		func() ([]*result, error) { say("ledgers"); return ledgerRows(ctx) },
+	} {
 		rows, err := more()
 		if err != nil {
 			return nil, err
