@@ -34,7 +34,7 @@ type token struct {
 	folder string // SoftHSM's, of this token
 }
 
-var making sync.Mutex // SoftHSM gives two that ask at once the same empty slot
+var making sync.Mutex // held while a token is made, so that its folder is known
 
 func newToken(t testing.TB) *token {
 	t.Helper()
