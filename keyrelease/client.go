@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -215,7 +214,7 @@ func (s *session) release(ctx context.Context) ([]KEK, *Error) {
 	var keks []KEK
 	for _, v := range versions {
 		kek, err := s.releaseVersion(ctx, token, v)
-		if err != nil && err.Status == http.StatusBadRequest && err.Code == azure.CodeEnc && s.enc != fallback {
+		if err != nil && err.Code == azure.CodeEnc {
 			s.enc = fallback // for all further versions, too
 			kek, err = s.releaseVersion(ctx, token, v)
 		}

@@ -134,6 +134,38 @@ func TestChangeIsCutShort(t *testing.T) {
 	}
 }
 
+// Of several objects that changes left, each cut short, the newest counts.
+func TestNewestCounts(t *testing.T) {
+	t.Parallel()
+	k, _, v := made(t)
+	s, f := k.openFaulty(t)
+	f.set(func() {
+		f.before = func(call string) error {
+			if call == "DestroyObject" {
+				return p11.Error(p11.CKR_DEVICE_REMOVED)
+			}
+			return nil
+		}
+	})
+	for i := range 6 {
+		f.later()
+		if err := s.SetEnabled(t.Context(), "kek", v.ID, i%2 == 1); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		f.later()
+		if all, err := s.Versions(t.Context(), "kek"); err != nil || len(all) != 1 || all[0].Enabled != (i%2 == 1) {
+			t.Errorf("%+v, %v", all, err)
+		}
+	}
+	if n := data(t, s); n != 7 {
+		t.Errorf("%d data objects", n)
+	}
+	f.heal()
+	if err := s.SetEnabled(t.Context(), "kek", v.ID, true); err != nil || data(t, s) != 1 {
+		t.Errorf("%v, %d data objects", err, data(t, s))
+	}
+}
+
 // A power cut in the middle of SoftHSM's own write: the file of the newer object is cut.
 // The older one stands, as the change was not reported as done.
 func TestTornFile(t *testing.T) {

@@ -23,7 +23,6 @@ type module interface {
 	GetTokenInfo(slot uint) (p11.TokenInfo, error)
 	GetMechanismList(slot uint) ([]*p11.Mechanism, error)
 	OpenSession(slot, flags uint) (p11.SessionHandle, error)
-	GetSessionInfo(p11.SessionHandle) (p11.SessionInfo, error)
 	Login(p11.SessionHandle, uint, string) error
 	CreateObject(p11.SessionHandle, []*p11.Attribute) (p11.ObjectHandle, error)
 	DestroyObject(p11.SessionHandle, p11.ObjectHandle) error
@@ -214,7 +213,7 @@ func findToken(m module, label string) (uint, p11.TokenInfo, error) {
 }
 
 // present returns an error unless an empty answer of the token can be believed: the
-// token is there, the login holds, and it did not show objects before of which none is left.
+// token is there, and did not show objects before of which none is left, as where somebody logged out.
 func (x *session) present() error {
 	info, err := x.GetTokenInfo(x.slot)
 	if err != nil {
@@ -222,13 +221,6 @@ func (x *session) present() error {
 	}
 	if info.Label != x.label {
 		return p11.Error(p11.CKR_TOKEN_NOT_PRESENT)
-	}
-	state, err := x.GetSessionInfo(x.handle)
-	if err != nil {
-		return err
-	}
-	if state.State != p11.CKS_RW_USER_FUNCTIONS {
-		return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
 	}
 	if !x.known.any() {
 		return nil

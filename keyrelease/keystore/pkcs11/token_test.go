@@ -5,6 +5,7 @@ package pkcs11
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ func second[T any](_ T, err error) error { return err }
 // What ends sessions behind the store's back is found out, and nobody notices.
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
-	k, _, v := made(t)
+	k, first, v := made(t)
 	s, f := k.openFaulty(t)
 	before := kek(t, s, v.ID)
 	other := p11.New(f.library) // the same library: the same state
@@ -96,6 +97,13 @@ func TestSessionsEnd(t *testing.T) {
 				}
 				return nil
 			},
+			"Versions of a key that was never read": func() error {
+				name := rand.Text()
+				if _, err := first.Create(t.Context(), name, policy("a")); err != nil {
+					return err
+				}
+				return second(s.Versions(t.Context(), name))
+			},
 			"SetPolicy": func() error { return s.SetPolicy(t.Context(), "kek", v.ID, policy(name)) },
 		} {
 			if err := end(); err != nil {
@@ -106,6 +114,24 @@ func TestSessionsEnd(t *testing.T) {
 				t.Errorf("%s, then %s: %v", name, call, err)
 			}
 		}
+	}
+}
+
+// Another token in the same slot is not the token.
+func TestAnotherToken(t *testing.T) {
+	t.Parallel()
+	k := newToken(t)
+	s, f := k.openFaulty(t)
+	if _, err := s.Versions(t.Context(), "kek"); !errors.Is(err, keystore.ErrNotFound) {
+		t.Fatal(err)
+	}
+	f.later()
+	f.set(func() { f.info = func(i *p11.TokenInfo) { i.Label = "another" } })
+	if _, err := s.Versions(t.Context(), "kek"); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := s.Create(t.Context(), "kek", policy("a")); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -157,6 +157,21 @@ func TestKeysStayInside(t *testing.T) {
 	}
 }
 
+// What is not a wrapped key by its length does not leave the broker.
+func TestWrappedLength(t *testing.T) {
+	t.Parallel()
+	k, _, v := made(t)
+	s, f := k.openFaulty(t)
+	for _, n := range []int{0, 32, 39, 48} {
+		f.set(func() {
+			f.wrap = func(m uint) []byte { return map[uint][]byte{p11.CKM_AES_KEY_WRAP_PAD: make([]byte, n)}[m] }
+		})
+		if c, err := s.Wrap(t.Context(), "kek", v.ID, keywrap.RSAAESKeyWrap, &testRSA().PublicKey); !errors.Is(err, ErrCorrupt) || c != nil {
+			t.Errorf("%d bytes: %x, %v", n, c, err)
+		}
+	}
+}
+
 // A session keeps nothing of a wrapping, whatever step of it fails.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
