@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/passclave/passclave/keyrelease/broker"
@@ -22,7 +21,7 @@ import (
 // serve runs the broker until ctx ends.
 func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
 	f := flags(stderr)
-	state := f.String("state", "", "`folder` of the key file")
+	keys := keyFlags(f)
 	listen := f.String("listen", "127.0.0.1:0", "`address` to listen on")
 	url := f.String("url", "", "https `URL` by which enclaves reach this broker, as in the measured configuration (default: https:// and the address listened on)")
 	cert := f.String("tls-cert", "", "PEM `file`: certificate chain for the URL's host, RSA; it serves TLS and signs released keys")
@@ -31,7 +30,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	policy := f.String("policy", "", "release policy `file` for key versions that are made here")
 	name := f.String("key", "", "`name` of the key")
 	create := f.Bool("create", false, "make the key if it is not there (without this a missing key is an error, as a database may need it)")
-	if err := parse(f, args, stderr, "state", "tls-cert", "tls-key", "key"); err != nil {
+	if err := keys.parse(f, args, stderr, "state", "tls-cert", "tls-key", "key"); err != nil {
 		return err
 	}
 
@@ -46,15 +45,16 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *simulation != "" {
 		log.Warn("SIMULATION: simulated evidence is accepted; it proves nothing about hardware", "root", *simulation)
 	}
-	unlock, err := file.Lock(*state)
+	unlock, err := file.Lock(keys.state)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	store, err := openStore(*state, log)
+	store, closeStore, err := keys.open(log)
 	if err != nil {
 		return err
 	}
+	defer closeStore()
 	if err := ensureKey(ctx, store, *name, *policy, *create, log); err != nil {
 		return err
 	}
@@ -100,11 +100,6 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	return nil
 }
 
-func openStore(dir string, log *slog.Logger) (*file.Store, error) {
-	log.Warn("DEVELOPMENT ONLY: the file key store protects its keys by nothing but the file's mode", "file", filepath.Join(dir, file.FileName))
-	return file.Open(dir)
-}
-
 // ensureKey makes the key where that was asked for, and fails where it is missing.
 func ensureKey(ctx context.Context, store keystore.Store, name, policyFile string, create bool, log *slog.Logger) error {
 	_, err := store.Versions(ctx, name)
@@ -138,36 +133,4 @@ func readPolicy(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return policy, nil
-}
-
-// rotate adds a version to a key, with the newest version's policy unless another
-// is given. A broker that runs on the same folder serves it at once.
-func rotate(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
-	f := flags(stderr)
-	state := f.String("state", "", "`folder` of the key file")
-	name := f.String("key", "", "`name` of the key")
-	policyFile := f.String("policy", "", "release policy `file` (default: that of the newest version)")
-	if err := parse(f, args, stderr, "state", "key"); err != nil {
-		return err
-	}
-	store, err := openStore(*state, log)
-	if err != nil {
-		return err
-	}
-	versions, err := store.Versions(ctx, *name)
-	if err != nil {
-		return err
-	}
-	policy := versions[len(versions)-1].Policy
-	if *policyFile != "" {
-		if policy, err = readPolicy(*policyFile); err != nil {
-			return err
-		}
-	}
-	v, err := store.Rotate(ctx, *name, policy)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, v.ID)
-	return nil
 }

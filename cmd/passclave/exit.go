@@ -149,6 +149,7 @@ var ownCodes = []struct {
 	{file.ErrInUse, "state-in-use"},
 	{keystore.ErrNotFound, "no-keys"},
 	{keystore.ErrExists, "keys-exist"},
+	{errInToken, "keys-in-token"},
 	{file.ErrBackup, "not-a-backup"},
 	{file.ErrPassphrase, "passphrase-wrong"},
 	{file.ErrWeakPassphrase, "passphrase-refused"},

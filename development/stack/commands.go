@@ -47,6 +47,9 @@ func (s *Stack) command(part Part) command {
 	case Broker:
 		c.args = []string{"-state", string(Broker), "-listen", s.facts.Broker, "-tls-cert", tlsFile, "-tls-key", tlsKeyFile,
 			"-simulation-root", s.facts.rootFile(), "-policy", releaseFile, "-key", keyName}
+		if s.token != nil {
+			c.args, c.env = append(c.args, s.tokenFlags()...), s.token.env
+		}
 		if s.Founded {
 			c.args = append(c.args, "-create")
 		}

@@ -99,6 +99,7 @@ type Stack struct {
 	RPURL      string               // http://localhost:PORT: also the relying party's origin
 	PolicyFile string               // absolute path of the trust policy for clients
 	Platform   attestation.Platform // what is simulated
+	Keys       string               // where the KEK is: KeysFile or KeysSoftHSM
 	Founded    bool                 // this start founded the service
 	Genesis    uint64               // number of the next genesis that this start founded; 0: none
 
@@ -108,6 +109,7 @@ type Stack struct {
 	spawner *spawner
 	lock    *os.File
 
+	token    *token           // nil: the KEK is in a file
 	database *postgres.Server // nil: the host's own SQLite
 
 	mu       sync.Mutex
@@ -185,6 +187,7 @@ func (s *Stack) start(ctx context.Context) error {
 	s.RPURL = "http://localhost:" + port(s.facts.RP)
 	s.PolicyFile = s.path(policyFile)
 	s.Platform = s.facts.platform()
+	s.Keys = s.facts.keyStore()
 	return nil
 }
 

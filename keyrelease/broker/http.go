@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	"github.com/passclave/passclave/keyrelease/azure"
+	"github.com/passclave/passclave/keyrelease/keystore"
 )
 
 // request is one call of an endpoint.
@@ -76,7 +77,11 @@ func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
 		status := http.StatusOK
 		if err != nil {
 			var no *refusal
-			if !errors.As(err, &no) {
+			switch {
+			case errors.As(err, &no):
+			case errors.Is(err, keystore.ErrUnavailable):
+				no = refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "the key store cannot be reached just now; the broker's log has the reason").because(err)
+			default:
 				no = refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
 			}
 			status = no.status

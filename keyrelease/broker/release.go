@@ -115,10 +115,12 @@ func (b *Broker) release(r *request) (any, error) {
 		return nil, err
 	}
 	ciphertext, err := b.store.Wrap(r.Context(), name, version.ID, enc, token.rsa)
-	if errors.Is(err, keystore.ErrDisabled) {
+	switch {
+	case errors.Is(err, keystore.ErrDisabled):
 		return nil, disabled()
-	}
-	if err != nil {
+	case errors.Is(err, keywrap.ErrAlgorithm):
+		return nil, refuse(http.StatusBadRequest, azure.CodeEnc, "the HSM cannot wrap by "+ask.Enc+"; ask for "+string(keywrap.RSAAESKeyWrap)).because(err)
+	case err != nil:
 		return nil, err
 	}
 	value, err := b.seal(name, version, azure.ReleasedRequest{APIVersion: apiVersion, Enc: string(enc), Nonce: ask.Nonce}, ciphertext)

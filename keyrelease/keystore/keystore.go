@@ -1,5 +1,5 @@
-// Package keystore says what the key broker wants of a store of keys: the file
-// backend (keystore/file, for development) and, later, PKCS#11.
+// Package keystore says what the key broker wants of a store of keys: an HSM
+// (keystore/pkcs11), or for development a file (keystore/file).
 //
 // A store owns key versions: their material, their enabled flag and their release
 // policy. It decides nothing about who may have a key: the broker asks it to wrap
@@ -22,6 +22,9 @@ var (
 	ErrName     = errors.New("keystore: not a name of 1 to 127 letters, digits and dashes")
 	ErrDisabled = errors.New("keystore: the version is disabled")
 	ErrPolicy   = errors.New("keystore: not a release policy")
+	ErrRSA      = errors.New("keystore: not an RSA key that a key may be wrapped to")
+	// ErrUnavailable is returned while the store cannot be reached: the same call may work later.
+	ErrUnavailable = errors.New("keystore: the store cannot be reached just now")
 )
 
 // Version is what may be known of a key version.
@@ -34,7 +37,8 @@ type Version struct {
 }
 
 // Store holds keys of 256 bits in versions. Its methods may be called by several
-// goroutines. What a method has reported as done survives a crash.
+// goroutines. What a method has reported as done survives a crash. Every method may
+// return ErrUnavailable.
 type Store interface {
 	// Create makes a key with one version: ErrExists, ErrName, ErrPolicy.
 	Create(ctx context.Context, name string, policy []byte) (Version, error)
@@ -44,7 +48,8 @@ type Store interface {
 	Versions(ctx context.Context, name string) ([]Version, error)
 	// SetEnabled switches a version on or off: ErrNotFound.
 	SetEnabled(ctx context.Context, name, id string, enabled bool) error
-	// Wrap returns the version's key wrapped to pub: ErrNotFound, ErrDisabled,
-	// keywrap.ErrAlgorithm. It does not look at the policy.
+	// Wrap returns the version's key wrapped to pub: ErrNotFound, ErrDisabled, ErrRSA
+	// (see ValidRSA), keywrap.ErrAlgorithm. Every store wraps by keywrap.RSAAESKeyWrap, not
+	// every one by the others. It does not look at the policy.
 	Wrap(ctx context.Context, name, id string, a keywrap.Algorithm, pub *rsa.PublicKey) ([]byte, error)
 }

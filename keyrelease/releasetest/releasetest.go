@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math/big"
 	"slices"
 	"sync"
 	"testing"
@@ -49,9 +50,9 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	}
 	key := func(t *testing.T, s keystore.Store, name, id string) []byte {
 		t.Helper()
-		c, err := s.Wrap(ctx, name, id, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		c, err := s.Wrap(ctx, name, id, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		must(t, err)
-		k, err := keywrap.Unwrap(keywrap.RSAAESKeyWrap256, wrapTo(), c)
+		k, err := keywrap.Unwrap(keywrap.RSAAESKeyWrap, wrapTo(), c)
 		must(t, err)
 		return k
 	}
@@ -79,7 +80,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		if bytes.Equal(key(t, s, "kek-1", v.ID), key(t, s, "kek-2", other.ID)) {
 			t.Error("two keys are the same")
 		}
-		_, err = s.Wrap(ctx, "kek-2", v.ID, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek-2", v.ID, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrNotFound)
 	})
 
@@ -99,7 +100,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		_, err = s.Rotate(ctx, "kek", policy("a"))
 		want(t, err, keystore.ErrNotFound)
 		want(t, s.SetEnabled(ctx, "kek", "1", true), keystore.ErrNotFound)
-		_, err = s.Wrap(ctx, "kek", "1", keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek", "1", keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrNotFound)
 		v, err := s.Create(ctx, "kek", policy("a"))
 		must(t, err)
@@ -108,6 +109,46 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		want(t, s.SetEnabled(ctx, "kek", v.ID+"0", false), keystore.ErrNotFound)
 		_, err = s.Wrap(ctx, "kek", v.ID, "RSA_AES_KEY_WRAP_512", &wrapTo().PublicKey)
 		want(t, err, keywrap.ErrAlgorithm)
+	})
+
+	t.Run("wrap", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		v, err := s.Create(ctx, "kek", policy("a"))
+		must(t, err)
+		k := key(t, s, "kek", v.ID) // RSAAESKeyWrap is what every store has
+		pub := wrapTo().PublicKey
+		for _, a := range []keywrap.Algorithm{keywrap.RSAAESKeyWrap, keywrap.RSAAESKeyWrap256, keywrap.RSAAESKeyWrap384} {
+			c, err := s.Wrap(ctx, "kek", v.ID, a, &pub)
+			if errors.Is(err, keywrap.ErrAlgorithm) && a != keywrap.RSAAESKeyWrap {
+				t.Logf("NOT TESTED: this store does not wrap by %s", a)
+				continue
+			}
+			must(t, err)
+			if got, err := keywrap.Unwrap(a, wrapTo(), c); err != nil || !bytes.Equal(got, k) {
+				t.Errorf("%s opens to another key, or not: %v", a, err)
+			}
+			if len(c) != pub.Size()+40 { // OAEP, then RFC 5649 of 32 bytes
+				t.Errorf("%s: %d bytes", a, len(c))
+			}
+			again, err := s.Wrap(ctx, "kek", v.ID, a, &pub)
+			must(t, err)
+			if bytes.Equal(c, again) || bytes.Equal(c[pub.Size():], again[pub.Size():]) {
+				t.Errorf("%s: two wrappings share a session key", a)
+			}
+		}
+		even := new(big.Int).SetBit(pub.N, 0, 0)
+		huge := new(big.Int).SetBit(pub.N, 4096, 1)
+		short := new(big.Int).Rsh(pub.N, 1)
+		for name, pub := range map[string]*rsa.PublicKey{
+			"none": nil, "no modulus": {E: 65537}, "zero": {N: new(big.Int), E: 65537}, "negative": {N: new(big.Int).Neg(pub.N), E: 65537},
+			"2047 bits": {N: short.SetBit(short, 0, 1), E: 65537}, "4097 bits": {N: huge, E: 65537}, "even": {N: even, E: 65537},
+			"exponent 0": {N: pub.N}, "exponent 1": {N: pub.N, E: 1}, "exponent 3": {N: pub.N, E: 3}, "even exponent": {N: pub.N, E: 65536}, "exponent -1": {N: pub.N, E: -1},
+		} {
+			if c, err := s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap, pub); !errors.Is(err, keystore.ErrRSA) || c != nil {
+				t.Errorf("RSA key, %s: got %x, %v", name, c, err)
+			}
+		}
 	})
 
 	t.Run("rotate", func(t *testing.T) {
@@ -152,7 +193,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		must(t, err)
 		k := key(t, s, "kek", v.ID)
 		must(t, s.SetEnabled(ctx, "kek", v.ID, false))
-		_, err = s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrDisabled)
 		list, err := s.Versions(ctx, "kek")
 		must(t, err)

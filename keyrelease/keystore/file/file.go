@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -142,21 +141,17 @@ func parse(data []byte) (*keyFile, error) {
 		return nil, ErrCorrupt
 	}
 	for name, versions := range f.Keys {
-		if !validName(name) || len(versions) == 0 {
+		if !keystore.ValidName(name) || len(versions) == 0 {
 			return nil, ErrCorrupt
 		}
 		for i, v := range versions {
 			_, err := releasepolicy.Parse(v.Policy)
-			if len(v.Key) != 32 || !validName(v.ID) || err != nil || i > 0 && v.Created <= versions[i-1].Created {
+			if len(v.Key) != 32 || !keystore.ValidName(v.ID) || err != nil || i > 0 && v.Created <= versions[i-1].Created {
 				return nil, ErrCorrupt
 			}
 		}
 	}
 	return &f, nil
-}
-
-func validName(s string) bool {
-	return s != "" && len(s) <= 127 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 
 // change runs f on the file as it is and writes what f left, unless f fails.
@@ -220,7 +215,7 @@ func writeAtomic(path string, data []byte) error {
 
 // Create makes a key with one version.
 func (s *Store) Create(_ context.Context, name string, policy []byte) (keystore.Version, error) {
-	if !validName(name) {
+	if !keystore.ValidName(name) {
 		return keystore.Version{}, keystore.ErrName
 	}
 	return s.add(name, policy, func(versions []key) error {
@@ -322,6 +317,9 @@ func (s *Store) SetPolicy(_ context.Context, name string, policy []byte) error {
 // Wrap returns the version's key wrapped to pub. The key passes through this
 // process in the clear: that is the difference to an HSM.
 func (s *Store) Wrap(_ context.Context, name, id string, a keywrap.Algorithm, pub *rsa.PublicKey) ([]byte, error) {
+	if !keystore.ValidRSA(pub) {
+		return nil, keystore.ErrRSA
+	}
 	f, err := s.read()
 	if err != nil {
 		return nil, err

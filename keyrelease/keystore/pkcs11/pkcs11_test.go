@@ -1,0 +1,132 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/passclave/passclave/development/softhsm/softhsmtest"
+	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/keywrap"
+	"github.com/passclave/passclave/keyrelease/releasepolicy"
+	"github.com/passclave/passclave/keyrelease/releasetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(softhsmtest.Main(m)) }
+
+const (
+	testOfficer = "the officer's PIN"
+	testUser    = "the user's PIN"
+)
+
+// token is a new token in SoftHSM.
+type token struct {
+	label  string
+	dir    string // state folder of who uses it
+	folder string // SoftHSM's, of this token
+}
+
+var making sync.Mutex // held while a token is made, so that its folder is known
+
+func newToken(t testing.TB) *token {
+	t.Helper()
+	library := softhsmtest.Library(t)
+	making.Lock()
+	defer making.Unlock()
+	before := folders(t)
+	k := &token{label: strings.ToLower(rand.Text()[:20]), dir: t.TempDir()}
+	if err := InitToken(library, k.label, PIN{testOfficer}, PIN{testUser}); err != nil {
+		t.Fatal(err)
+	}
+	made := slices.DeleteFunc(folders(t), func(f string) bool { return slices.Contains(before, f) })
+	if len(made) != 1 {
+		t.Fatalf("made %v", made)
+	}
+	k.folder = made[0]
+	return k
+}
+
+func folders(t testing.TB) []string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(softhsmtest.Tokens(), "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func (k *token) config() Config {
+	return Config{Token: k.label, PIN: PIN{testUser}, Dir: k.dir, Log: slog.New(slog.DiscardHandler)}
+}
+
+// open opens the token as a process of its own would.
+func (k *token) open(t testing.TB) *Store {
+	t.Helper()
+	c := k.config()
+	c.Module = softhsmtest.Library(t)
+	s, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func policy(value string) []byte {
+	return releasepolicy.Require("https://authority.test", map[string]any{"claim": value})
+}
+
+var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+// made is a token with one key in it, and its store.
+func made(t testing.TB) (*token, *Store, keystore.Version) {
+	t.Helper()
+	k := newToken(t)
+	s := k.open(t)
+	v, err := s.Create(t.Context(), "kek", policy("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, s, v
+}
+
+// kek returns a version's key, as an enclave gets it.
+func kek(t testing.TB, s *Store, id string) string {
+	t.Helper()
+	c, err := s.Wrap(t.Context(), "kek", id, keywrap.RSAAESKeyWrap, &testRSA().PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keywrap.Unwrap(keywrap.RSAAESKeyWrap, testRSA(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(key)
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	var tokens sync.Map
+	releasetest.TestStore(t, func(t *testing.T) keystore.Store {
+		k, ok := tokens.Load(t.Name())
+		if !ok {
+			k = newToken(t)
+			tokens.Store(t.Name(), k)
+		}
+		return k.(*token).open(t)
+	})
+}
