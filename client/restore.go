@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
@@ -27,21 +26,53 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 	if err := d.member(); err != nil {
 		return nil, err
 	}
+	var offer *Confirmation
+	var place *wire.Head
+	err := d.undecided(ctx, func() (keep bool, err error) {
+		offer, place, err = d.choose(ctx, agree)
+		return err == nil && (offer.Confirmed || place != nil || d.approvedBy(offer)), err
+	})
+	switch {
+	case err != nil || place == nil:
+		return offer, err
+	case offer.Confirmed:
+		return offer, d.goBack(ctx, offer, place)
+	}
+	lost := offer.Lost
+	uv, err := d.uv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	login, _, err := d.login(ctx, wire.CommandConfirm, true)
+	if err != nil {
+		return nil, err
+	}
+	approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: place, Lost: &lost}
+	if offer, _, err = d.restore(ctx, approve, func(r *request) { r.login, r.uv, r.secret = login, uv, true }); err != nil {
+		return nil, err
+	}
+	return offer, d.goBack(ctx, offer, place)
+}
+
+// choose asks what is offered and has a person decide. It returns the place that the person
+// agreed to: with offer.Confirmed one that the account was taken back to already, otherwise
+// one that is to be approved; nil: none.
+func (d *Device) choose(ctx context.Context, agree func(*Confirmation) (bool, error)) (offer *Confirmation, place *wire.Head, err error) {
 	offer, back, err := d.offered(ctx)
 	for ; err == nil && back != nil; offer, back, err = d.offered(ctx) {
 		offer.Offered, offer.Lost = *back, d.p.Known
 		stands := offer.Confirmed // if not, the host has gone back again since
 		offer.Confirmed = true
 		if yes, err := agree(offer); err != nil || !yes {
-			return offer, err
+			return offer, nil, err
 		}
 		if stands {
-			return offer, d.goBack(ctx, offer, back)
+			return offer, back, nil
 		}
 		d.p.Back = back
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	newest := offer.Lost // that there was
 	if offer.Confirmed {
@@ -51,27 +82,14 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 	case newest.Sequence < known.Sequence || newest.Sequence == known.Sequence && newest != known:
 		// Where a local ledger forgot it, this device does not have the entry to show.
 		d.p.Alarm = &Alarm{Remembered: known, Offered: offer.Offered}
-		return nil, errors.Join(fork("the newest entry there was is %d, this device remembers entry %d", newest.Sequence, known.Sequence), d.save(ctx))
+		return nil, nil, fork("the newest entry there was is %d, this device remembers entry %d", newest.Sequence, known.Sequence)
 	case offer.Confirmed || d.approvedBy(offer) && (!offer.Known || offer.Approved() < offer.Needed):
-		return offer, nil
+		return offer, nil, nil
 	}
 	if yes, err := agree(offer); err != nil || !yes {
-		return offer, err
+		return offer, nil, err
 	}
-	place, lost := offer.Offered, offer.Lost
-	uv, err := d.uv(ctx)
-	if err != nil {
-		return nil, err
-	}
-	login, _, err := d.login(ctx, wire.CommandConfirm, true)
-	if err != nil {
-		return nil, err
-	}
-	approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: &place, Lost: &lost}
-	if offer, _, err = d.restore(ctx, approve, func(r *request) { r.login, r.uv, r.secret = login, uv, true }); err != nil {
-		return nil, err
-	}
-	return offer, d.goBack(ctx, offer, &place)
+	return offer, &offer.Offered, nil
 }
 
 // goBack keeps that a person agreed to a place, and follows the account from there where
