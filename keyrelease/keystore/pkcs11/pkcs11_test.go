@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,33 +33,26 @@ type token struct {
 	folder string // SoftHSM's, of this token
 }
 
-var making sync.Mutex // held while a token is made, so that its folder is known
-
 func newToken(t testing.TB) *token {
 	t.Helper()
 	library := softhsmtest.Library(t)
-	making.Lock()
-	defer making.Unlock()
-	before := folders(t)
 	k := &token{label: strings.ToLower(rand.Text()[:20]), dir: t.TempDir()}
 	if err := InitToken(library, k.label, PIN{testOfficer}, PIN{testUser}); err != nil {
 		t.Fatal(err)
 	}
-	made := slices.DeleteFunc(folders(t), func(f string) bool { return slices.Contains(before, f) })
-	if len(made) != 1 {
-		t.Fatalf("made %v", made)
-	}
-	k.folder = made[0]
-	return k
-}
-
-func folders(t testing.TB) []string {
-	t.Helper()
-	all, err := filepath.Glob(filepath.Join(softhsmtest.Tokens(), "*"))
+	all, err := filepath.Glob(filepath.Join(softhsmtest.Tokens(), "*", "token.object"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return all
+	for _, path := range all {
+		// Another test may just have taken its token away.
+		if content, err := os.ReadFile(path); err == nil && strings.Contains(string(content), k.label) {
+			k.folder = filepath.Dir(path)
+			return k
+		}
+	}
+	t.Fatalf("none of %d tokens is called %s", len(all), k.label)
+	return nil
 }
 
 func (k *token) config() Config {

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,6 +155,20 @@ func TestKeysStayInside(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// An RSA key that others could break is refused before the token sees it, which would take
+// it. (SoftHSM also dies of some that are none.)
+func TestShortRSA(t *testing.T) {
+	t.Parallel()
+	_, s, v := made(t)
+	n, ok := new(big.Int).SetString(strings.Repeat("f", 255)+"1", 16) // 1024 bits, odd
+	if !ok {
+		t.Fatal("no number")
+	}
+	if c, err := s.Wrap(t.Context(), "kek", v.ID, keywrap.RSAAESKeyWrap, &rsa.PublicKey{N: n, E: 65537}); !errors.Is(err, keystore.ErrRSA) || c != nil {
+		t.Errorf("%x, %v", c, err)
 	}
 }
 
