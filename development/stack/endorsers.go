@@ -12,9 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 
-	"github.com/passclave/passclave/development/postgres"
 	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
@@ -57,51 +55,6 @@ func (s *Stack) EndorsersFile() string {
 func (s *Stack) OperatorFiles() (key, release string) {
 	return s.path(operatorFile), s.path(endorserRelease)
 }
-
-// databaseFolder is PostgreSQL's, with an endorsed ledger.
-const databaseFolder = "postgres"
-
-// StoreOf returns the host's database of a state folder: PostgreSQL's URL or SQLite's folder.
-func StoreOf(state string) (string, error) {
-	dir, err := filepath.Abs(filepath.Join(state, databaseFolder))
-	if err != nil {
-		return "", err
-	}
-	if missing(dir) {
-		return filepath.Join(state, string(Host)), nil
-	}
-	return postgres.URL(dir, ""), nil
-}
-
-// StartDatabase starts PostgreSQL in the state folder. Root's PostgreSQL runs as another
-// user, who must be able to pass the folder; what lies in it stays closed to him.
-func (s *Stack) StartDatabase(ctx context.Context) error {
-	if os.Geteuid() == 0 {
-		if err := os.Chmod(s.Dir, 0o711); err != nil {
-			return err
-		}
-	}
-	var err error
-	s.database, err = postgres.Start(ctx, postgres.Options{Dir: s.path(databaseFolder), Log: s.log.writer("postgres")})
-	if errors.Is(err, postgres.ErrNotFound) {
-		return &RefusedError{"An endorsed ledger keeps its entries in PostgreSQL, and this machine has none",
-			"Install it (Debian: apt-get install postgresql), or use the local ledger"}
-	}
-	return err
-}
-
-// StopDatabase stops PostgreSQL.
-func (s *Stack) StopDatabase() error {
-	if s.database == nil {
-		return nil
-	}
-	err := s.database.Stop()
-	s.database = nil
-	return err
-}
-
-// DatabaseFolder is the absolute path of PostgreSQL's folder.
-func (s *Stack) DatabaseFolder() string { return s.path(databaseFolder) }
 
 // makeRoot has the simulated TEE make its root, where there is none.
 func (s *Stack) makeRoot(ctx context.Context) error {

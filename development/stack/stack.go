@@ -31,7 +31,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/development/postgres"
 )
 
 // Part is one of the processes.
@@ -109,8 +108,8 @@ type Stack struct {
 	spawner *spawner
 	lock    *os.File
 
-	token    *token           // nil: the KEK is in a file
-	database *postgres.Server // nil: the host's own SQLite
+	token    *token    // nil: the KEK is in a file
+	database *database // nil: the host's own SQLite
 
 	mu       sync.Mutex
 	binaries map[Part]string // guarded by mu; see [Stack.SetBinary]
@@ -354,7 +353,7 @@ func (s *Stack) Stop() {
 	}
 	s.running = nil
 	if err := s.StopDatabase(); err != nil {
-		s.log.say("postgres", err.Error())
+		s.log.say(databasePart, err.Error())
 	}
 	if s.spawner != nil {
 		s.spawner.close()
