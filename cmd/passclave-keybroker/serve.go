@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/broker"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
@@ -22,7 +23,7 @@ import (
 // serve runs the broker until ctx ends.
 func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
 	f := flags(stderr)
-	state := f.String("state", "", "`folder` of the key file")
+	state := f.String("state", "", "`folder` of the key file and the audit log")
 	listen := f.String("listen", "127.0.0.1:0", "`address` to listen on")
 	url := f.String("url", "", "https `URL` by which enclaves reach this broker, as in the measured configuration (default: https:// and the address listened on)")
 	cert := f.String("tls-cert", "", "PEM `file`: certificate chain for the URL's host, RSA; it serves TLS and signs released keys")
@@ -55,6 +56,11 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if err != nil {
 		return err
 	}
+	trail, err := audit.Open(*state)
+	if err != nil {
+		return err
+	}
+	defer trail.Close()
 	if err := ensureKey(ctx, store, *name, *policy, *create, log); err != nil {
 		return err
 	}
@@ -68,7 +74,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *url == "" {
 		*url = "https://" + l.Addr().String()
 	}
-	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Log: log})
+	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Audit: trail, Log: log})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/passclave/passclave/statefile"
 )
 
 func open(t testing.TB, dir string) *Log {
@@ -379,6 +381,13 @@ func TestOpenRefuses(t *testing.T) {
 		}, &BreakError{}},
 		"cut before a record": {func(t *testing.T, dir string) {
 			write(t, dir, FileName, join(bytes.SplitAfter(read(t, dir, FileName), []byte("\n"))[:2]...))
+		}, &BreakError{}},
+		"the broker's own word in the last one's place": {func(t *testing.T, dir string) {
+			key, err := statefile.ReadKey(filepath.Join(dir, KeyName))
+			check(t, err)
+			lines := bytes.SplitAfter(read(t, dir, FileName), []byte("\n"))
+			lines[2] = forge(t, lines[2], key, func(r *Record) { r.Version = "7" })
+			write(t, dir, FileName, join(lines...))
 		}, &BreakError{}},
 		"the last record changed": {func(t *testing.T, dir string) {
 			log := read(t, dir, FileName)

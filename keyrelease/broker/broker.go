@@ -12,7 +12,9 @@
 //
 // A key leaves the store only wrapped to the one RSA key inside of a token that
 // this process issued minutes ago, for genuine evidence of purpose "release",
-// and only if the release policy stored beside that key version releases it.
+// and only if the release policy stored beside that key version releases it. Every
+// release and every refusal stands in the audit log ([audit.Log]) before it is answered;
+// what cannot be recorded is not released.
 //
 // It trusts its store ([keystore.Store]) with keys and policies, and the roots
 // given to it. Callers are trusted for nothing: no request is authenticated by
@@ -26,14 +28,17 @@ package broker
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keystore"
 )
@@ -58,6 +63,7 @@ type Config struct {
 	// Certificate signs released keys. It must be for URL's host and have an RSA
 	// key of 2048 bits or more, since vaults sign by RS256 or PS256.
 	Certificate tls.Certificate
+	Audit       *audit.Log // open; the caller closes it after the broker served its last request
 	Log         *slog.Logger
 
 	Rate  rate.Limit // requests a second, of all callers together; zero means 50
@@ -70,22 +76,26 @@ type Broker struct {
 	url     string
 	roots   attestation.Roots
 	store   keystore.Store
+	audit   *audit.Log
 	log     *slog.Logger
 	now     func() time.Time
 	limiter *rate.Limiter
 	mux     *http.ServeMux
 	signer  *releaseSigner
 	tokens  *tokenAuthority
+
+	strangers *rate.Limiter // of records about those who showed nothing
+	leftOut   atomic.Uint64 // refusals of strangers since the newest such record
 }
 
-// New checks a configuration and makes the token key.
+// New checks a configuration, makes the token key and records the start.
 func New(c Config) (*Broker, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, errors.New("broker: the URL must be https://host[:port] and nothing after it")
 	}
-	if c.Store == nil || c.Log == nil {
-		return nil, errors.New("broker: a store and a log are required")
+	if c.Store == nil || c.Log == nil || c.Audit == nil {
+		return nil, errors.New("broker: a store, an audit log and a log are required")
 	}
 	signer, err := newReleaseSigner(c.Certificate, u.Hostname())
 	if err != nil {
@@ -105,9 +115,9 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		url: c.URL, roots: c.Roots, store: c.Store, log: c.Log, now: c.Now,
+		url: c.URL, roots: c.Roots, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
 		limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
-		mux: http.NewServeMux(),
+		mux: http.NewServeMux(), strangers: rate.NewLimiter(strangersRate, strangersBurst),
 	}
 	b.handle("POST "+azure.AttestSNPPath, b.attestSNP)
 	b.handle("POST "+azure.AttestTDXPath, b.attestTDX)
@@ -119,6 +129,9 @@ func New(c Config) (*Broker, error) {
 	b.handle("/", func(*request) (any, error) {
 		return nil, refuse(http.StatusNotFound, "NotFound", "no such endpoint")
 	})
+	if err := b.recordStart(); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	return b, nil
 }
 

@@ -10,14 +10,16 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 )
 
 // request is one call of an endpoint.
 type request struct {
 	*http.Request
-	id  string
-	log *slog.Logger
+	id     string
+	log    *slog.Logger
+	record *audit.Record // of the audit log; nil: nothing that is recorded
 }
 
 // refusal is an answer other than 200, in Azure's shape. The cause stays here.
@@ -69,6 +71,9 @@ func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
 		if b.limiter.Allow() {
 			hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
 			answer, err = endpoint(r)
+			if unrecorded := b.record(r, err); unrecorded != nil && err == nil {
+				answer, err = nil, unrecorded
+			}
 		} else {
 			h.Set("Retry-After", "1")
 			err = refuse(http.StatusTooManyRequests, "Throttled", "too many requests")

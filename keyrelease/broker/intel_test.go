@@ -112,7 +112,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 	}
 	debug := func(c *attestation.Claims) { c.Debug = true }
 	migration := func(c *attestation.Claims) { c.Migration = true }
-	snp := &attestation.Claims{Platform: attestation.PlatformSEVSNP, Simulated: true, Signer: attestation.SignerVCEK}
+	snp := &attestation.Claims{Platform: attestation.PlatformSEVSNP, Simulated: true, Signer: attestation.SignerVCEK, SNP: &attestation.SNP{}}
 	vlek := with(snp, func(c *attestation.Claims) { c.Signer = attestation.SignerVLEK })
 	for name, c := range map[string]struct {
 		claims *attestation.Claims
