@@ -33,12 +33,13 @@ const (
 const exitHelp = `Exit codes:
   0  done; verify: evidence accepted
   1  failed for a reason not below: the service cannot be reached, a file is missing; nothing else was learned
-  2  the evidence is genuine, but the trust policy refuses it
+  2  the evidence is genuine, but the trust policy refuses it; keys explain: the release policy does
   3  the evidence is not genuine
   4  wrong PIN: the attempt counts
   5  locked: the PIN limit is reached; a trusted device sets a new PIN
   6  this device is not, or no longer, a member of the account
-  7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole
+  7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole;
+     keys audit: the log breaks
   8  wrong use of the command line
   9  the local code does not open the software UV key (nothing was sent)
   10 policy lint: warnings; policy diff: the second policy accepts something that the first refuses

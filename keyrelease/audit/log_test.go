@@ -58,7 +58,7 @@ func versions(t testing.TB, dir string) ([]string, error) {
 		out = append(out, r.Version)
 		return nil
 	})
-	if !beside {
+	if beside == nil {
 		t.Error("no head beside the log")
 	}
 	return out, err

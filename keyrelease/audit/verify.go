@@ -24,6 +24,7 @@ const (
 	CheckSignature Check = "signature" // a record is not signed by the log's key
 	CheckHead      Check = "head"      // another record stands where a known head names one
 	CheckEnd       Check = "end"       // the log ends before a known head
+	CheckKey       Check = "key"       // the head beside the log is of another key
 )
 
 // BreakError says where a log breaks.
@@ -132,8 +133,9 @@ var ErrNoKey = errors.New("nothing says which key signs this audit log: its head
 // head beside the log names, which whoever may write there may have chosen.
 //
 // Errors are those of [Verify], [ErrHead] and [ErrNoKey]. It may be called while the broker
-// writes. beside: there is a head beside the log. Without one nothing shows that a log was cut.
-func VerifyFile(path string, key ed25519.PublicKey, kept *Head, each func(*Record) error) (v *Verified, beside bool, err error) {
+// writes. beside is the head beside the log; nil: there is none, and nothing shows whether the
+// log was cut.
+func VerifyFile(path string, key ed25519.PublicKey, kept *Head, each func(*Record) error) (v *Verified, beside *Head, err error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, FileName)
 	}
@@ -142,23 +144,25 @@ func VerifyFile(path string, key ed25519.PublicKey, kept *Head, each func(*Recor
 		known = append(known, *kept)
 	}
 	// The head first: a log that is being written only grows behind it.
-	head, err := ReadHead(filepath.Dir(path))
+	beside, err = ReadHead(filepath.Dir(path))
 	switch {
 	case err == nil:
-		known, beside = append(known, *head), true
+		known = append(known, *beside)
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, false, err
+		return nil, nil, err
 	}
 	if key == nil && len(known) == 0 {
-		return nil, false, ErrNoKey
+		return nil, nil, ErrNoKey
 	}
 	if key == nil {
 		key = ed25519.PublicKey(known[0].Key)
 	}
-	for _, h := range known {
-		if !key.Equal(ed25519.PublicKey(h.Key)) {
-			return nil, beside, fmt.Errorf("%w: it is of another key", ErrHead)
-		}
+	if kept != nil && !key.Equal(ed25519.PublicKey(kept.Key)) {
+		return nil, beside, fmt.Errorf("%w: the kept one is of another key than the one given", ErrHead)
+	}
+	if beside != nil && !key.Equal(ed25519.PublicKey(beside.Key)) {
+		return &Verified{Head: Head{Key: wire.Base64(key), Digest: firstPrevious}}, beside,
+			&BreakError{1, CheckKey, "the head beside the log is of another key: the log is another, or was begun anew"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -166,7 +170,7 @@ func VerifyFile(path string, key ed25519.PublicKey, kept *Head, each func(*Recor
 	}
 	defer f.Close()
 	v, err = Verify(f, key, known, each)
-	if err == nil && !beside && v.Unfinished > 0 {
+	if err == nil && beside == nil && v.Unfinished > 0 {
 		err = &BreakError{v.Head.Sequence + 1, CheckEnd, "the last record is not whole"}
 	}
 	return v, beside, err

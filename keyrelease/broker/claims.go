@@ -8,6 +8,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/keyrelease/azure"
+	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
 // Platforms, by Azure Attestation's names.
@@ -120,6 +121,18 @@ type sgxClaims struct {
 	ConfigSVN     uint16 `json:"x-ms-sgx-config-svn"`
 	ReportDataSGX string `json:"x-ms-sgx-report-data"`
 	DebuggableSGX bool   `json:"x-ms-sgx-is-debuggable"`
+}
+
+// Claims returns the claims that a token of a broker has for genuine evidence and its runtime
+// data (nil: none), but for the token's own: issuer, times, ID.
+func Claims(c *attestation.Claims, runtimeData []byte) (releasepolicy.Claims, error) {
+	say := claimsOf(c)
+	say.Runtime = runtimeData
+	payload, err := json.Marshal(say)
+	if err != nil {
+		return releasepolicy.Claims{}, err
+	}
+	return releasepolicy.ParseClaims(payload)
 }
 
 // claimsOf returns what a token says of genuine evidence, but for its runtime data.

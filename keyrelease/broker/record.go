@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -102,11 +101,7 @@ func evidenceIn(claims releasepolicy.Claims) *audit.Evidence {
 
 // evidenceOfClaims says whose genuine evidence it is.
 func evidenceOfClaims(c *attestation.Claims) *audit.Evidence {
-	payload, err := json.Marshal(claimsOf(c))
-	if err != nil {
-		return nil
-	}
-	claims, err := releasepolicy.ParseClaims(payload)
+	claims, err := Claims(c, nil)
 	if err != nil {
 		return nil
 	}
