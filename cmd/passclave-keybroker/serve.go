@@ -124,7 +124,7 @@ func ensureKey(ctx context.Context, store keystore.Store, name, policyFile strin
 	if err != nil {
 		return err
 	}
-	v, err := store.Create(ctx, name, policy)
+	v, err := store.Create(ctx, name, policy, false)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func writeKeys(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Create(context.Background(), "kek", releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": "value"}))
+	_, err = s.Create(context.Background(), "kek", releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": "value"}), false)
 	return err
 }
 

@@ -135,7 +135,7 @@ func fakeKey(dir, name, policy string, create bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Create(context.Background(), name, p)
+	_, err = s.Create(context.Background(), name, p, false)
 	return err
 }
 

@@ -91,8 +91,14 @@ func (s *Stack) nextGenesis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keys.SetPolicy(ctx, keyName, release); err != nil { // or the KEK is released to the former configuration alone
+	versions, err := keys.Versions(ctx, keyName)
+	if err != nil {
 		return err
+	}
+	for _, v := range versions { // or the KEK is released to the former configuration alone
+		if err := keys.SetPolicy(ctx, keyName, v.ID, release); err != nil {
+			return err
+		}
 	}
 	s.Genesis = number
 	s.facts.NextConfiguration = nil

@@ -199,7 +199,7 @@ func (h *harness) strict() []byte {
 
 func (h *harness) create(t testing.TB, policy []byte) string {
 	t.Helper()
-	v, err := h.store.Create(context.Background(), keyName, policy)
+	v, err := h.store.Create(context.Background(), keyName, policy, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, c.named))
+			v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, c.named), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, map[string]any{claimSimulated: false}))
+		v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, map[string]any{claimSimulated: false}), false)
 		if err != nil {
 			t.Fatal(err)
 		}
