@@ -30,7 +30,7 @@ const (
 	Done     Outcome = "done"     // released, or the act took effect
 	Refused  Outcome = "refused"  //
 	Failed   Outcome = "failed"   // by a fault of the broker or its store
-	Begun    Outcome = "begun"    // an act that changes the store; done or failed follows, unless the broker was stopped in between
+	Begun    Outcome = "begun"    // an act that changes the store; its end follows, unless the broker was stopped in between
 	Proposed Outcome = "proposed" // an act that waits for another operator
 )
 

@@ -16,6 +16,9 @@
 // release and every refusal stands in the audit log ([audit.Log]) before it is answered;
 // what cannot be recorded is not released.
 //
+// Operators have endpoints of their own under /admin (package operator), where the broker
+// was given some. What changes who may have a key takes two of them.
+//
 // It trusts its store ([keystore.Store]) with keys and policies, and the roots
 // given to it. Callers are trusted for nothing: no request is authenticated by
 // anything but its evidence, so key names, version IDs and times are public to
@@ -32,6 +35,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +45,7 @@ import (
 	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/operator"
 )
 
 // Limits of one request, and of all of them together.
@@ -52,7 +57,7 @@ const (
 	tokenLifetime = 5 * time.Minute
 )
 
-// Config is what a broker needs. All fields but Rate, Burst and Now are required.
+// Config is what a broker needs. All fields but Operators, Rate, Burst and Now are required.
 type Config struct {
 	// URL is the https URL without a path by which clients reach it: issuer of
 	// the tokens, authority in release policies, and beginning of every key ID.
@@ -63,7 +68,8 @@ type Config struct {
 	// Certificate signs released keys. It must be for URL's host and have an RSA
 	// key of 2048 bits or more, since vaults sign by RS256 or PS256.
 	Certificate tls.Certificate
-	Audit       *audit.Log // open; the caller closes it after the broker served its last request
+	Audit       *audit.Log          // open; the caller closes it after the broker served its last request
+	Operators   []operator.Operator // of package operator's Parse; none: no endpoints for them
 	Log         *slog.Logger
 
 	Rate  rate.Limit // requests a second, of all callers together; zero means 50
@@ -83,6 +89,12 @@ type Broker struct {
 	mux     *http.ServeMux
 	signer  *releaseSigner
 	tokens  *tokenAuthority
+
+	operators  []operator.Operator
+	admins     *rate.Limiter // of operators' requests
+	challenges *challenges
+	proposals  *proposals
+	acting     sync.Mutex // held by an operator's act
 
 	strangers *rate.Limiter // of records about those who showed nothing
 	leftOut   atomic.Uint64 // refusals of strangers since the newest such record
@@ -118,6 +130,7 @@ func New(c Config) (*Broker, error) {
 		url: c.URL, roots: c.Roots, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
 		limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
 		mux: http.NewServeMux(), strangers: rate.NewLimiter(strangersRate, strangersBurst),
+		operators: c.Operators, admins: rate.NewLimiter(adminRate, adminBurst), challenges: newChallenges(), proposals: &proposals{now: c.Now},
 	}
 	b.handle("POST "+azure.AttestSNPPath, b.attestSNP)
 	b.handle("POST "+azure.AttestTDXPath, b.attestTDX)
@@ -126,6 +139,7 @@ func New(c Config) (*Broker, error) {
 	b.handle("GET /certs", b.certs)
 	b.handle("GET /keys/{name}/versions", b.versions)
 	b.handle("POST /keys/{name}/{version}/release", b.release)
+	b.handleOperators()
 	b.handle("/", func(*request) (any, error) {
 		return nil, refuse(http.StatusNotFound, "NotFound", "no such endpoint")
 	})

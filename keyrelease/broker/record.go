@@ -24,8 +24,12 @@ const (
 )
 
 func (b *Broker) recordStart() error {
+	operators := []audit.Operator{}
+	for _, o := range b.operators {
+		operators = append(operators, audit.Operator(o))
+	}
 	return b.audit.Append(audit.Record{Kind: audit.KindStart, Outcome: audit.Done, Start: &audit.Start{
-		Broker: b.url, Simulated: len(b.roots.Simulation) > 0, Operators: []audit.Operator{}, Removed: b.audit.Removed(),
+		Broker: b.url, Simulated: len(b.roots.Simulation) > 0, Operators: operators, Removed: b.audit.Removed(),
 	}})
 }
 
@@ -36,7 +40,7 @@ func (b *Broker) record(r *request, outcome error) error {
 	if record == nil {
 		return nil
 	}
-	record.Request, record.ClientRequest, record.From = r.id, r.Header.Get(azure.ClientRequestIDHeader), r.RemoteAddr
+	r.fill(record)
 	var no *refusal
 	switch {
 	case outcome == nil && record.Outcome == "":
@@ -56,9 +60,20 @@ func (b *Broker) record(r *request, outcome error) error {
 	if err := b.audit.Append(*record); err != nil {
 		b.leftOut.Add(record.LeftOut)
 		r.log.Error("audit log", "error", err)
+		if record.Outcome == audit.Proposed {
+			b.proposals.remove(record.Proposal)
+		}
+		if r.begun {
+			return refuse(http.StatusServiceUnavailable, "AuditUnavailable", "the act took effect, and the audit log has its beginning, but not its end").because(err)
+		}
 		return unrecorded(err)
 	}
 	return nil
+}
+
+// fill says which request a record is about.
+func (r *request) fill(record *audit.Record) {
+	record.Request, record.ClientRequest, record.From = r.id, r.Header.Get(azure.ClientRequestIDHeader), r.RemoteAddr
 }
 
 // unrecorded is the answer where the audit log takes no record.
