@@ -11,6 +11,7 @@ import (
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/keyrelease/operator"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -150,6 +151,7 @@ var ownCodes = []struct {
 	{file.ErrInUse, "state-in-use"},
 	{keystore.ErrNotFound, "no-keys"},
 	{keystore.ErrExists, "keys-exist"},
+	{errKeyNeeded, "key-needed"},
 	{file.ErrBackup, "not-a-backup"},
 	{file.ErrPassphrase, "passphrase-wrong"},
 	{file.ErrWeakPassphrase, "passphrase-refused"},
@@ -164,6 +166,7 @@ func toJSON(err error) jsonError {
 	var refused *stack.RefusedError
 	var host *client.HostError
 	var signal *interruption
+	var broker *operator.Error
 	switch {
 	case errors.As(err, &usage):
 		j.Code = "usage"
@@ -173,6 +176,8 @@ func toJSON(err error) jsonError {
 		j.Code = "pin-refused"
 	case errors.As(err, &refused):
 		j.Code = "state-refused"
+	case errors.As(err, &broker):
+		j.Code = "broker-refused"
 	case errors.As(err, &refusal):
 		j.Code, j.AttemptsLeft = string(refusal.Code), refusal.AttemptsLeft
 	}

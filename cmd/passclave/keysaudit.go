@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -42,36 +43,37 @@ type auditBreak struct {
 }
 
 func (a *app) keysAuditCommand() *cobra.Command {
-	var state, key, kept string
+	var f brokerFlags
+	var key, kept string
 	c := &cobra.Command{
 		Use:   "audit [FILE|FOLDER]",
 		Short: "Verify and print the key broker's audit log",
 		Long: `Verifies every record of a key broker's audit log, by its public key alone, and prints it: what was
 released and refused, to whom and by which clause of the policy, and what operators did.
 
-Without --key the log's key is the one that the head beside it names, which whoever may write there could
-have chosen. Who has the broker's key and file can rewrite all since the newest head that somebody else
+FILE or FOLDER is the broker's log or a copy of it; with --broker the running broker is asked, who also shows
+that nothing newer is kept back. Without --audit-key the log's key is the one that the head beside it
+names, which whoever may write there could have chosen. Who has the broker's key and file can rewrite all since the newest head that somebody else
 kept. --head FILE keeps one: the log must contain it, and it is replaced by the newest one; where it is not there it
 is made.
 
 Exit code: 0 whole, 7 it breaks: the place is printed, with the records before it.`,
 		Example: `  passclave keys audit --state ./state
-  passclave keys audit --head ~/broker-head.json
-  passclave keys audit /var/lib/keybroker/audit.jsonl --key 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo --json`,
+  passclave keys audit --broker https://broker.example --operator alice.pem --head broker-head.json
+  passclave keys audit /var/lib/keybroker/audit.jsonl --audit-key 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo --json`,
 		Args: func(c *cobra.Command, given []string) error {
 			if len(given) > 1 {
 				return usagef("%s takes one file or folder", c.CommandPath())
+			}
+			if len(given) == 1 && f.broker != "" {
+				return usagef("%s takes a file or --broker, not both", c.CommandPath())
 			}
 			return nil
 		},
 
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
 		RunE: func(c *cobra.Command, given []string) error {
-			log := keyFolder(state)
-			if len(given) == 1 {
-				log = given[0]
-			}
-			out, err := auditFile(log, key, kept)
+			out, err := a.audit(c.Context(), &f, given, key, kept)
 			if err != nil {
 				return err
 			}
@@ -85,8 +87,8 @@ Exit code: 0 whole, 7 it breaks: the place is printed, with the records before i
 			return nil
 		},
 	}
-	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
-	c.Flags().StringVar(&key, "key", "", "the log's public `key` (Ed25519, base64url), as an earlier audit printed it")
+	f.addressFlags(c)
+	c.Flags().StringVar(&key, "audit-key", "", "the log's public `key` (Ed25519, base64url), as an earlier audit printed it")
 	c.Flags().StringVar(&kept, "head", "", "`file`, kept elsewhere, with the newest head that you saw")
 	c.MarkFlagFilename("head")
 	return c
@@ -119,8 +121,8 @@ func keptHead(file string) (*audit.Head, error) {
 	return h, nil
 }
 
-func auditFile(log, pinned, keptFile string) (*audited, error) {
-	key, err := publicKey("--key", pinned)
+func (a *app) audit(ctx context.Context, f *brokerFlags, given []string, pinned, keptFile string) (*audited, error) {
+	key, err := publicKey("--audit-key", pinned)
 	if err != nil {
 		return nil, err
 	}
@@ -128,24 +130,51 @@ func auditFile(log, pinned, keptFile string) (*audited, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &audited{Log: log, Pinned: key != nil || kept != nil, Notes: []string{}, Records: []*audit.Record{}}
-	v, beside, err := audit.VerifyFile(log, key, kept, func(r *audit.Record) error {
+	out := &audited{Log: keyFolder(f.state), Pinned: key != nil || kept != nil, Notes: []string{}, Records: []*audit.Record{}}
+	take := func(r *audit.Record) error {
 		out.Records = append(out.Records, r)
 		return nil
-	})
+	}
+	var v *audit.Verified
+	var head *audit.Head
+	if f.broker != "" {
+		out.Log = f.broker
+		v, head, err = a.auditBroker(ctx, f, key, kept, take)
+	} else {
+		if len(given) == 1 {
+			out.Log = given[0]
+		}
+		v, head, err = audit.VerifyFile(out.Log, key, kept, take)
+	}
 	if err := out.verdict(v, err); err != nil {
 		return nil, err
 	}
-	if beside == nil {
+	if head == nil {
 		out.Notes = append(out.Notes, "there is no head beside this log: whether it was cut, nothing shows but a head that you kept")
 	}
 	if !out.Pinned {
-		out.Notes = append(out.Notes, "the key is the one named beside the log: keep it, and give it next time (--key, or --head)")
+		out.Notes = append(out.Notes, "the key is the one that came with the log: keep it, and give it next time (--audit-key, or --head)")
 	}
-	if out.Whole && keptFile != "" && beside != nil {
-		return out, keepHead(keptFile, beside)
+	if out.Whole && keptFile != "" && head != nil {
+		return out, keepHead(keptFile, head)
 	}
 	return out, nil
+}
+
+// auditBroker asks a running broker for its log, and verifies it against the head that the broker signed
+// over our question.
+func (a *app) auditBroker(ctx context.Context, f *brokerFlags, key ed25519.PublicKey, kept *audit.Head, each func(*audit.Record) error) (*audit.Verified, *audit.Head, error) {
+	client, err := f.client(a, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.working("reading the log")
+	lines, head, err := client.Audit(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := audit.VerifyAnswer(lines, head, key, kept, each)
+	return v, head, err
 }
 
 func keepHead(file string, h *audit.Head) error {

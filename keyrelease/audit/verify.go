@@ -24,7 +24,7 @@ const (
 	CheckSignature Check = "signature" // a record is not signed by the log's key
 	CheckHead      Check = "head"      // another record stands where a known head names one
 	CheckEnd       Check = "end"       // the log ends before a known head
-	CheckKey       Check = "key"       // the head beside the log is of another key
+	CheckKey       Check = "key"       // the head that came with the log is of another key
 )
 
 // BreakError says where a log breaks.
@@ -139,41 +139,51 @@ func VerifyFile(path string, key ed25519.PublicKey, kept *Head, each func(*Recor
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, FileName)
 	}
-	var known []Head
-	if kept != nil {
-		known = append(known, *kept)
-	}
 	// The head first: a log that is being written only grows behind it.
 	beside, err = ReadHead(filepath.Dir(path))
-	switch {
-	case err == nil:
-		known = append(known, *beside)
-	case !errors.Is(err, fs.ErrNotExist):
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
-	}
-	if key == nil && len(known) == 0 {
-		return nil, nil, ErrNoKey
-	}
-	if key == nil {
-		key = ed25519.PublicKey(known[0].Key)
-	}
-	if kept != nil && !key.Equal(ed25519.PublicKey(kept.Key)) {
-		return nil, beside, fmt.Errorf("%w: the kept one is of another key than the one given", ErrHead)
-	}
-	if beside != nil && !key.Equal(ed25519.PublicKey(beside.Key)) {
-		return &Verified{Head: Head{Key: wire.Base64(key), Digest: firstPrevious}}, beside,
-			&BreakError{1, CheckKey, "the head beside the log is of another key: the log is another, or was begun anew"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, beside, err
 	}
 	defer f.Close()
-	v, err = Verify(f, key, known, each)
+	v, err = verifyAgainst(f, beside, key, kept, each)
 	if err == nil && beside == nil && v.Unfinished > 0 {
 		err = &BreakError{v.Head.Sequence + 1, CheckEnd, "the last record is not whole"}
 	}
 	return v, beside, err
+}
+
+// VerifyAnswer is [VerifyFile] for lines and head that a running broker answered with.
+func VerifyAnswer(lines []byte, head *Head, key ed25519.PublicKey, kept *Head, each func(*Record) error) (*Verified, error) {
+	return verifyAgainst(bytes.NewReader(lines), head, key, kept, each)
+}
+
+// verifyAgainst verifies a log against the head that came with it and the kept one, of which
+// either may be nil, as may key.
+func verifyAgainst(log io.Reader, beside *Head, key ed25519.PublicKey, kept *Head, each func(*Record) error) (*Verified, error) {
+	var known []Head
+	for _, h := range []*Head{kept, beside} {
+		if h != nil {
+			known = append(known, *h)
+		}
+	}
+	if key == nil && len(known) == 0 {
+		return nil, ErrNoKey
+	}
+	if key == nil {
+		key = ed25519.PublicKey(known[0].Key)
+	}
+	if kept != nil && !key.Equal(ed25519.PublicKey(kept.Key)) {
+		return nil, fmt.Errorf("%w: the kept one is of another key than the one given", ErrHead)
+	}
+	if beside != nil && !key.Equal(ed25519.PublicKey(beside.Key)) {
+		return &Verified{Head: Head{Key: wire.Base64(key), Digest: firstPrevious}},
+			&BreakError{1, CheckKey, "the head that came with the log is of another key: the log is another, or was begun anew"}
+	}
+	return Verify(log, key, known, each)
 }
 
 // ReadHead reads the head file of a folder.
