@@ -275,7 +275,7 @@ func (a *app) hanging(ctx context.Context, f *brokerFlags, database string) (map
 
 // inspect opens a host's database to look at it.
 func inspect(ctx context.Context, database string) (store.Inspector, error) {
-	if postgres.IsURL(database) {
+	if postgres.IsURL(database) { // which may hold a password, and is not shown
 		return postgres.Inspect(ctx, database)
 	}
 	i, err := sqlite.Inspect(database)
