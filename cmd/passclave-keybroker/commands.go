@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,7 +62,7 @@ func versions(ctx context.Context, args []string, log *slog.Logger, stdout, stde
 }
 
 // setPolicy gives all versions of a key another release policy. It asks nobody: who has
-// the PIN could as well do it, and more, by any other tool.
+// the PIN, or the key file, could as well do it, and more, by any other tool.
 func setPolicy(ctx context.Context, args []string, log *slog.Logger, _, stderr io.Writer) error {
 	f := flags(stderr)
 	keys := keyFlags(f)
@@ -81,18 +80,12 @@ func setPolicy(ctx context.Context, args []string, log *slog.Logger, _, stderr i
 		return err
 	}
 	defer closeStore()
-	setter, ok := store.(interface {
-		SetPolicy(ctx context.Context, name, id string, policy []byte) error
-	})
-	if !ok {
-		return errors.New("set-policy is for keys in an HSM")
-	}
 	all, err := store.Versions(ctx, *name)
 	if err != nil {
 		return err
 	}
 	for _, v := range all {
-		if err := setter.SetPolicy(ctx, *name, v.ID, policy); err != nil {
+		if err := store.SetPolicy(ctx, *name, v.ID, policy); err != nil {
 			return err
 		}
 		log.Info("release policy set", "key", *name, "version", v.ID)

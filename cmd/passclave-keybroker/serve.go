@@ -12,9 +12,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/broker"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/keyrelease/operator"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
@@ -29,6 +31,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	simulation := f.String("simulation-root", "", "PEM `file`: root of simulated evidence; without it simulated evidence is refused")
 	policy := f.String("policy", "", "release policy `file` for key versions that are made here")
 	name := f.String("key", "", "`name` of the key")
+	operatorsFile := f.String("operators", "", "JSON `file` that names operators and their public keys; without it there are no endpoints for them")
 	create := f.Bool("create", false, "make the key if it is not there (without this a missing key is an error, as a database may need it)")
 	if err := keys.parse(f, args, stderr, "state", "tls-cert", "tls-key", "key"); err != nil {
 		return err
@@ -45,6 +48,10 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *simulation != "" {
 		log.Warn("SIMULATION: simulated evidence is accepted; it proves nothing about hardware", "root", *simulation)
 	}
+	operators, err := readOperators(*operatorsFile, log)
+	if err != nil {
+		return err
+	}
 	unlock, err := file.Lock(keys.state)
 	if err != nil {
 		return err
@@ -55,6 +62,11 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 		return err
 	}
 	defer closeStore()
+	trail, err := audit.Open(keys.state)
+	if err != nil {
+		return err
+	}
+	defer trail.Close()
 	if err := ensureKey(ctx, store, *name, *policy, *create, log); err != nil {
 		return err
 	}
@@ -68,7 +80,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *url == "" {
 		*url = "https://" + l.Addr().String()
 	}
-	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Log: log})
+	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Audit: trail, Operators: operators, Log: log})
 	if err != nil {
 		return err
 	}
@@ -100,6 +112,24 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	return nil
 }
 
+func readOperators(path string, log *slog.Logger) ([]operator.Operator, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	operators, err := operator.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(operators) == 1 {
+		log.Warn("there is one operator alone: no release policy can be changed", "file", path)
+	}
+	return operators, nil
+}
+
 // ensureKey makes the key where that was asked for, and fails where it is missing.
 func ensureKey(ctx context.Context, store keystore.Store, name, policyFile string, create bool, log *slog.Logger) error {
 	_, err := store.Versions(ctx, name)
@@ -113,7 +143,7 @@ func ensureKey(ctx context.Context, store keystore.Store, name, policyFile strin
 	if err != nil {
 		return err
 	}
-	v, err := store.Create(ctx, name, policy)
+	v, err := store.Create(ctx, name, policy, false)
 	if err != nil {
 		return err
 	}

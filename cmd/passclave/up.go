@@ -214,7 +214,7 @@ Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protec
 
   service        %s
   issuer         %s   (development: anyone logs in as anyone)
-  key broker     %s   (development: the KEK lies in %s)
+  key broker     %s   (development: the KEK lies in %s, and both operators' keys beside it)
   relying party  %s
   state          %s   (%s)
   trust policy   %s

@@ -3,13 +3,8 @@ package stack
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 
@@ -101,11 +96,11 @@ func (s *Stack) foundEndorsers(ctx context.Context, ledgerID []byte, number uint
 // configureEndorsers writes the measured configuration of the endorsers of a genesis, and
 // their release. measurement is the enclave's; where it is nil, theirs is waived too.
 func (s *Stack) configureEndorsers(ctx context.Context, ledgerID []byte, number uint64, measurement []byte) error {
-	operator, err := signingKey(s.path(operatorFile))
+	operator, err := statefile.Key(s.path(operatorFile))
 	if err != nil {
 		return err
 	}
-	release, err := signingKey(s.path(releaseKeyFile))
+	release, err := statefile.Key(s.path(releaseKeyFile))
 	if err != nil {
 		return err
 	}
@@ -212,19 +207,3 @@ func (s *Stack) startEndorsers(ctx context.Context) error {
 }
 
 func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
-
-// signingKey reads an Ed25519 key, or makes it.
-func signingKey(path string) (ed25519.PrivateKey, error) {
-	key, err := endorsers.ReadKey(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
-	}
-	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, statefile.Write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}

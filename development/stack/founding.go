@@ -61,7 +61,7 @@ const (
 )
 
 var ours = []string{factsFile, foundingFile, lockFile, runFolder, caFile, caKeyFile, tlsFile, tlsKeyFile, configurationFile,
-	policyFile, releaseFile, endorserFolder, databaseFolder, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
+	policyFile, releaseFile, operatorsFolder, endorserFolder, databaseFolder, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
 
 // keyName is the KEK's name at the broker, clientID the command line's at the issuer.
 const (

@@ -118,7 +118,16 @@ func (s *Stack) SetReleasePolicy(ctx context.Context, policy []byte) error {
 		if err != nil {
 			return err
 		}
-		return store.SetPolicy(ctx, keyName, policy)
+		versions, err := store.Versions(ctx, keyName)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			if err := store.SetPolicy(ctx, keyName, v.ID, policy); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	const name = runFolder + "/set-policy.json"
 	if err := statefile.Write(s.path(name), policy); err != nil {

@@ -160,6 +160,9 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.renewCertificate(time.Now()); err != nil {
 		return err
 	}
+	if err := s.foundOperators(); err != nil {
+		return err
+	}
 	if s.facts.endorsed() {
 		if err := s.startEndorsers(ctx); err != nil {
 			return err

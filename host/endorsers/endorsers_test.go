@@ -581,14 +581,6 @@ func TestOperator(t *testing.T) {
 	if err != nil || !o.Key.Equal(key) || string(o.Release) != "release" {
 		t.Fatal(o, err)
 	}
-	write(path, "CERTIFICATE", der)
-	if _, err := endorsers.ReadKey(path); err == nil {
-		t.Error("a certificate was read as a key")
-	}
-	write(path, "PRIVATE KEY", der[1:])
-	if _, err := endorsers.ReadKey(path); err == nil {
-		t.Error("garbage was read as a key")
-	}
 }
 
 func wantCode(t testing.TB, err error, want wire.Code) {

@@ -60,7 +60,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("create", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		v, err := s.Create(ctx, "kek-1", policy("a"))
+		v, err := s.Create(ctx, "kek-1", policy("a"), false)
 		must(t, err)
 		if v.ID == "" || v.Created == 0 || !v.Enabled || v.Kty != "oct-HSM" || !bytes.Equal(v.Policy, policy("a")) {
 			t.Errorf("made %+v", v)
@@ -73,9 +73,9 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		if k := key(t, s, "kek-1", v.ID); len(k) != 32 || bytes.Equal(k, make([]byte, 32)) {
 			t.Errorf("a key of %d bytes, or zero", len(k))
 		}
-		_, err = s.Create(ctx, "kek-1", policy("a"))
+		_, err = s.Create(ctx, "kek-1", policy("a"), false)
 		want(t, err, keystore.ErrExists)
-		other, err := s.Create(ctx, "kek-2", policy("a"))
+		other, err := s.Create(ctx, "kek-2", policy("a"), false)
 		must(t, err)
 		if bytes.Equal(key(t, s, "kek-1", v.ID), key(t, s, "kek-2", other.ID)) {
 			t.Error("two keys are the same")
@@ -88,11 +88,11 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		t.Parallel()
 		s := open(t)
 		for _, name := range []string{"", "a/b", "..", "a b", "ä", string(bytes.Repeat([]byte("a"), 128))} {
-			_, err := s.Create(ctx, name, policy("a"))
+			_, err := s.Create(ctx, name, policy("a"), false)
 			want(t, err, keystore.ErrName)
 		}
 		for _, p := range []string{"", "{}", `{"version":"1.0.0","anyOf":[]}`} {
-			_, err := s.Create(ctx, "kek", []byte(p))
+			_, err := s.Create(ctx, "kek", []byte(p), false)
 			want(t, err, keystore.ErrPolicy)
 		}
 		_, err := s.Versions(ctx, "kek")
@@ -102,19 +102,80 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		want(t, s.SetEnabled(ctx, "kek", "1", true), keystore.ErrNotFound)
 		_, err = s.Wrap(ctx, "kek", "1", keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrNotFound)
-		v, err := s.Create(ctx, "kek", policy("a"))
+		v, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		_, err = s.Rotate(ctx, "kek", []byte("{}"))
 		want(t, err, keystore.ErrPolicy)
 		want(t, s.SetEnabled(ctx, "kek", v.ID+"0", false), keystore.ErrNotFound)
 		_, err = s.Wrap(ctx, "kek", v.ID, "RSA_AES_KEY_WRAP_512", &wrapTo().PublicKey)
 		want(t, err, keywrap.ErrAlgorithm)
+		want(t, s.SetPolicy(ctx, "other", v.ID, policy("b")), keystore.ErrNotFound)
+		want(t, s.SetPolicy(ctx, "kek", v.ID+"0", policy("b")), keystore.ErrNotFound)
+		want(t, s.SetPolicy(ctx, "kek", v.ID, []byte("{}")), keystore.ErrPolicy)
+		list, err := s.Versions(ctx, "kek")
+		must(t, err)
+		if len(list) != 1 || !bytes.Equal(list[0].Policy, policy("a")) || list[0].Immutable {
+			t.Errorf("listed %+v", list)
+		}
+	})
+
+	t.Run("set policy", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		first, err := s.Create(ctx, "kek", policy("a"), false)
+		must(t, err)
+		second, err := s.Rotate(ctx, "kek", policy("a"))
+		must(t, err)
+		must(t, s.SetEnabled(ctx, "kek", first.ID, false))
+		k := key(t, s, "kek", second.ID)
+		must(t, s.SetPolicy(ctx, "kek", first.ID, policy("b")))
+		for _, s := range []keystore.Store{s, open(t)} {
+			list, err := s.Versions(ctx, "kek")
+			must(t, err)
+			if len(list) != 2 || !bytes.Equal(list[0].Policy, policy("b")) || list[0].Enabled || !bytes.Equal(list[1].Policy, policy("a")) {
+				t.Errorf("listed %+v", list)
+			}
+		}
+		must(t, s.SetPolicy(ctx, "kek", second.ID, policy("c")))
+		if !bytes.Equal(key(t, s, "kek", second.ID), k) {
+			t.Error("the key changed with its policy")
+		}
+	})
+
+	t.Run("immutable", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		first, err := s.Create(ctx, "kek", policy("a"), true)
+		must(t, err)
+		for range 2 { // the version made first, and its successor
+			_, err = s.Rotate(ctx, "kek", policy("b"))
+			want(t, err, keystore.ErrImmutable)
+			_, err = s.Rotate(ctx, "kek", append(policy("a"), ' '))
+			want(t, err, keystore.ErrImmutable)
+			_, err = s.Rotate(ctx, "kek", policy("a"))
+			must(t, err)
+			s = open(t)
+		}
+		list, err := s.Versions(ctx, "kek")
+		must(t, err)
+		if !first.Immutable || len(list) != 3 {
+			t.Fatalf("made %+v, listed %+v", first, list)
+		}
+		for _, v := range list {
+			want(t, s.SetPolicy(ctx, "kek", v.ID, policy("b")), keystore.ErrImmutable)
+			if !v.Immutable || !bytes.Equal(v.Policy, policy("a")) {
+				t.Errorf("listed %+v", v)
+			}
+			must(t, s.SetEnabled(ctx, "kek", v.ID, false))
+			must(t, s.SetEnabled(ctx, "kek", v.ID, true))
+		}
+		want(t, s.SetPolicy(ctx, "kek", list[2].ID, policy("a")), keystore.ErrImmutable)
 	})
 
 	t.Run("wrap", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		v, err := s.Create(ctx, "kek", policy("a"))
+		v, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		k := key(t, s, "kek", v.ID) // RSAAESKeyWrap is what every store has
 		pub := wrapTo().PublicKey
@@ -154,7 +215,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("rotate", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		first, err := s.Create(ctx, "kek", policy("a"))
+		first, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		k := key(t, s, "kek", first.ID)
 		made := []keystore.Version{first}
@@ -189,7 +250,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("disable", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		v, err := s.Create(ctx, "kek", policy("a"))
+		v, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		k := key(t, s, "kek", v.ID)
 		must(t, s.SetEnabled(ctx, "kek", v.ID, false))
@@ -209,7 +270,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("restart", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		a, err := s.Create(ctx, "kek", policy("a"))
+		a, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		b, err := s.Rotate(ctx, "kek", policy("b"))
 		must(t, err)
@@ -229,7 +290,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("together", func(t *testing.T) {
 		t.Parallel()
 		s, other := open(t), open(t)
-		_, err := s.Create(ctx, "kek", policy("a"))
+		_, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		var wg sync.WaitGroup
 		errs := make([]error, 16)

@@ -23,6 +23,8 @@ type metadata struct {
 	Created  uint64      `json:"created"`
 	Enabled  bool        `json:"enabled"`
 	Policy   azure.Bytes `json:"release_policy"`
+
+	Immutable bool `json:"immutable,omitempty"` // Policy is, in all versions of the key
 }
 
 func (m *metadata) encode() []byte {
@@ -47,5 +49,5 @@ func parseMetadata(data []byte) (*metadata, error) {
 }
 
 func (m *metadata) public() keystore.Version {
-	return keystore.Version{ID: m.ID, Created: m.Created, Enabled: m.Enabled, Kty: keyType, Policy: m.Policy}
+	return keystore.Version{ID: m.ID, Created: m.Created, Enabled: m.Enabled, Kty: keyType, Policy: m.Policy, Immutable: m.Immutable}
 }

@@ -89,7 +89,7 @@ func made(t testing.TB) (*token, *Store, keystore.Version) {
 	t.Helper()
 	k := newToken(t)
 	s := k.open(t)
-	v, err := s.Create(t.Context(), "kek", policy("a"))
+	v, err := s.Create(t.Context(), "kek", policy("a"), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,9 +125,11 @@ func (x *session) record(name, id string) (*record, error) {
 }
 
 // replace writes a version's next revision and then destroys all before it.
-func (x *session) replace(r *record, change func(*metadata)) error {
+func (x *session) replace(r *record, change func(*metadata) error) error {
 	next := r.metadata
-	change(&next)
+	if err := change(&next); err != nil {
+		return err
+	}
 	outdated := r.older
 	if !bytes.Equal(next.encode(), r.encode()) {
 		next.Revision++

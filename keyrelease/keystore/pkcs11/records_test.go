@@ -242,7 +242,7 @@ func TestDamagedData(t *testing.T) {
 		for call, err := range map[string]error{
 			"Versions":   second(s.Versions(t.Context(), "kek")),
 			"Wrap":       second(s.Wrap(t.Context(), "kek", v.ID, keywrap.RSAAESKeyWrap, &testRSA().PublicKey)),
-			"Create":     second(s.Create(t.Context(), "kek", policy("a"))),
+			"Create":     second(s.Create(t.Context(), "kek", policy("a"), false)),
 			"SetEnabled": s.SetEnabled(t.Context(), "kek", v.ID, false),
 		} {
 			if !errors.Is(err, ErrCorrupt) {
@@ -325,7 +325,7 @@ func TestVersionIsMissing(t *testing.T) {
 		}
 		for call, err := range map[string]error{
 			"Versions": second(s.Versions(t.Context(), "kek")),
-			"Create":   second(s.Create(t.Context(), "kek", policy("a"))),
+			"Create":   second(s.Create(t.Context(), "kek", policy("a"), false)),
 			"Rotate":   second(s.Rotate(t.Context(), "kek", policy("a"))),
 		} {
 			f.later()

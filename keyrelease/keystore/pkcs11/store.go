@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -125,29 +126,34 @@ func (s *Store) change(ctx context.Context, f func(*session) error) error {
 }
 
 // Create makes a key with one version.
-func (s *Store) Create(ctx context.Context, name string, policy []byte) (keystore.Version, error) {
+func (s *Store) Create(ctx context.Context, name string, policy []byte, immutable bool) (keystore.Version, error) {
 	if !keystore.ValidName(name) {
 		return keystore.Version{}, keystore.ErrName
 	}
-	return s.add(ctx, name, policy, func(versions int) error {
-		if versions > 0 {
-			return keystore.ErrExists
+	return s.add(ctx, name, policy, func(newest *record) (bool, error) {
+		if newest != nil {
+			return false, keystore.ErrExists
 		}
-		return nil
+		return immutable, nil
 	})
 }
 
 // Rotate adds a version to a key.
 func (s *Store) Rotate(ctx context.Context, name string, policy []byte) (keystore.Version, error) {
-	return s.add(ctx, name, policy, func(versions int) error {
-		if versions == 0 {
-			return keystore.ErrNotFound
+	return s.add(ctx, name, policy, func(newest *record) (bool, error) {
+		switch {
+		case newest == nil:
+			return false, keystore.ErrNotFound
+		case newest.Immutable && !bytes.Equal(newest.Policy, policy):
+			return false, keystore.ErrImmutable
 		}
-		return nil
+		return newest.Immutable, nil
 	})
 }
 
-func (s *Store) add(ctx context.Context, name string, policy []byte, check func(versions int) error) (made keystore.Version, err error) {
+// add makes a version. check sees the one before it, nil if there is none, and says whether
+// its policy is immutable.
+func (s *Store) add(ctx context.Context, name string, policy []byte, check func(newest *record) (immutable bool, err error)) (made keystore.Version, err error) {
 	if err := checkPolicy(policy); err != nil {
 		return made, err
 	}
@@ -156,14 +162,19 @@ func (s *Store) add(ctx context.Context, name string, policy []byte, check func(
 		if err != nil {
 			return err
 		}
-		if err := check(len(records)); err != nil {
+		var newest *record
+		if n := len(records); n > 0 {
+			newest = records[n-1]
+		}
+		immutable, err := check(newest)
+		if err != nil {
 			return err
 		}
 		var id [16]byte
 		rand.Read(id[:])
-		m := &metadata{Format: metadataFormat, Name: name, ID: hex.EncodeToString(id[:]), Created: uint64(s.now().Unix()), Enabled: true, Policy: policy}
-		if n := len(records); n > 0 {
-			m.Created = max(m.Created, records[n-1].Created+1) // two in one second keep their order
+		m := &metadata{Format: metadataFormat, Name: name, ID: hex.EncodeToString(id[:]), Created: uint64(s.now().Unix()), Enabled: true, Policy: policy, Immutable: immutable}
+		if newest != nil {
+			m.Created = max(m.Created, newest.Created+1) // two in one second keep their order
 		}
 		template, err := keyTemplate(name, m.ID)
 		if err != nil {
@@ -210,19 +221,24 @@ func (s *Store) Versions(ctx context.Context, name string) (versions []keystore.
 
 // SetEnabled switches a version on or off.
 func (s *Store) SetEnabled(ctx context.Context, name, id string, enabled bool) error {
-	return s.replace(ctx, name, id, func(m *metadata) { m.Enabled = enabled })
+	return s.replace(ctx, name, id, func(m *metadata) error { m.Enabled = enabled; return nil })
 }
 
-// SetPolicy gives a version another release policy: ErrNotFound, ErrPolicy. Whoever may
-// do that can have the key released to himself.
+// SetPolicy gives a version another release policy.
 func (s *Store) SetPolicy(ctx context.Context, name, id string, policy []byte) error {
 	if err := checkPolicy(policy); err != nil {
 		return err
 	}
-	return s.replace(ctx, name, id, func(m *metadata) { m.Policy = policy })
+	return s.replace(ctx, name, id, func(m *metadata) error {
+		if m.Immutable {
+			return keystore.ErrImmutable
+		}
+		m.Policy = policy
+		return nil
+	})
 }
 
-func (s *Store) replace(ctx context.Context, name, id string, change func(*metadata)) error {
+func (s *Store) replace(ctx context.Context, name, id string, change func(*metadata) error) error {
 	return s.change(ctx, func(x *session) error {
 		r, err := x.record(name, id)
 		if err != nil {

@@ -40,7 +40,7 @@ func TestTokenGoesAndComesBack(t *testing.T) {
 			for call, err := range map[string]error{
 				"Versions":   second(s.Versions(t.Context(), "kek")),
 				"Wrap":       second(s.Wrap(t.Context(), "kek", v.ID, keywrap.RSAAESKeyWrap, &testRSA().PublicKey)),
-				"Create":     second(s.Create(t.Context(), "other", policy("a"))),
+				"Create":     second(s.Create(t.Context(), "other", policy("a"), false)),
 				"Rotate":     second(s.Rotate(t.Context(), "kek", policy("a"))),
 				"SetEnabled": s.SetEnabled(t.Context(), "kek", v.ID, false),
 			} {
@@ -99,7 +99,7 @@ func TestSessionsEnd(t *testing.T) {
 			},
 			"Versions of a key that was never read": func() error {
 				name := rand.Text()
-				if _, err := first.Create(t.Context(), name, policy("a")); err != nil {
+				if _, err := first.Create(t.Context(), name, policy("a"), false); err != nil {
 					return err
 				}
 				return second(s.Versions(t.Context(), name))
@@ -130,7 +130,7 @@ func TestAnotherToken(t *testing.T) {
 	if _, err := s.Versions(t.Context(), "kek"); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := s.Create(t.Context(), "kek", policy("a")); !errors.Is(err, keystore.ErrUnavailable) {
+	if _, err := s.Create(t.Context(), "kek", policy("a"), false); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }

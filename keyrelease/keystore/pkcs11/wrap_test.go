@@ -112,7 +112,7 @@ func TestKeysStayInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	v, err := s.Create(t.Context(), "kek", policy("a"))
+	v, err := s.Create(t.Context(), "kek", policy("a"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestOneMechanism(t *testing.T) {
 	if got := s.wraps[keywrap.RSAAESKeyWrap].name; got != "CKM_RSA_AES_KEY_WRAP" {
 		t.Fatalf("wraps by %q", got)
 	}
-	v, err := s.Create(t.Context(), "kek", policy("a"))
+	v, err := s.Create(t.Context(), "kek", policy("a"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
