@@ -58,7 +58,6 @@ var (
 			"all-of-it-once": {guesses: 2, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
 			"endorser-lost":  {guesses: 3, switches: 2, losses: 1, rounds: true},
 			"view-race":      {guesses: 1, syncs: 1, switches: 1, successors: 1, rounds: true, sees: []string{theNextView}},
-			"view-device":    {guesses: 1, syncs: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
 			"split-tails":    {guesses: 1, rollbacks: 1, silences: 1, successors: 1, rounds: true, sees: []string{theNextView, "guess: discontinued"}},
 			"view-and-loss":  {guesses: 1, rollbacks: 1, losses: 1, successors: 1, rounds: true, sees: []string{theNextView}},
 		},
@@ -66,6 +65,9 @@ var (
 			"each-message-by-itself": {guesses: 2, lates: 99, switches: 99},
 			"all-of-it-once":         {guesses: 4, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
 			"three-guesses-faults":   {guesses: 3, switches: 2, faults: 1, rounds: true},
+			"view-device":            {guesses: 1, syncs: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"view-change":            {guesses: 2, switches: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"rival-views":            {guesses: 1, syncs: 1, switches: 1, rollbacks: 1, losses: 1, crashes: 1, successors: 2, rounds: true, sees: []string{theNextView}},
 		},
 	}
 )

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	at "github.com/passclave/passclave/attestation/attestationtest"
 	"github.com/passclave/passclave/development/postgres/postgrestest"
 	"github.com/passclave/passclave/host/link/linktest"
 	"github.com/passclave/passclave/host/store"
@@ -98,6 +100,25 @@ func TestBadArguments(t *testing.T) {
 	} {
 		if err := run(t.Context(), args, io.Discard, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q was accepted", args)
+		}
+	}
+}
+
+// What the host says of its enclave it reads in the evidence that it hands out.
+func TestReadEvidence(t *testing.T) {
+	t.Parallel()
+	file := at.Configuration(t)
+	data := at.ClientData(t, file)
+	facts, err := readEvidence(at.Bundle(t, data, file).Encode())
+	if err != nil || !facts.Simulated || !bytes.Equal(facts.Ledger, data.Ledger.ID) || facts.Signers != len(data.Ledger.Signers) {
+		t.Errorf("%+v, %v", facts, err)
+	}
+	for name, evidence := range map[string][]byte{
+		"garbage":   []byte("evidence"),
+		"no ledger": at.Bundle(t, at.ReleaseData(t, file), file).Encode(),
+	} {
+		if facts, err := readEvidence(evidence); err == nil || facts.Simulated {
+			t.Errorf("%s: %+v, %v", name, facts, err)
 		}
 	}
 }
