@@ -29,9 +29,10 @@ func (f files) token(t *testing.T, label string) (process func() []string, pinFi
 		}
 		return path
 	}
+	place := softhsmtest.New(t)
 	pinFile = write("pin", testPIN+"\n")
 	process = func() []string {
-		return []string{"-pkcs11-module", softhsmtest.Library(t), "-pkcs11-token", label, "-pkcs11-pin-file", pinFile}
+		return []string{"-pkcs11-module", place.Library(t), "-pkcs11-token", label, "-pkcs11-pin-file", pinFile}
 	}
 	var out, log bytes.Buffer
 	if code := run(t.Context(), append([]string{"init-token", "-so-pin-file", write("so-pin", "the PIN of the officer")}, process()...), &out, &log); code != 0 {

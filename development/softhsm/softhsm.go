@@ -55,9 +55,11 @@ func Configure(dir string) (string, error) {
 	if err := os.MkdirAll(Tokens(dir), 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, configurationFile)
-	return path, statefile.Write(path, fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", Tokens(dir)))
+	return Configuration(dir), statefile.Write(Configuration(dir), fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", Tokens(dir)))
 }
+
+// Configuration returns the file that [Configure] writes in a folder.
+func Configuration(dir string) string { return filepath.Join(dir, configurationFile) }
 
 // Tokens returns the folder of the tokens in a folder from [Configure].
 func Tokens(dir string) string { return filepath.Join(dir, tokensFolder) }

@@ -1,63 +1,61 @@
-// Package softhsmtest gives tests SoftHSM: one folder of tokens a test binary, and for each
-// user of a token a library of its own, as if it were a process of its own.
+// Package softhsmtest gives tests SoftHSM: for each a folder of tokens of its own, although
+// one test binary runs them all.
+//
+// SoftHSM's locks keep processes apart, and not two of its libraries in one process: what
+// uses a token at the same time as another does must be a process of its own ([Place.Environ]).
 //
 // Where SoftHSM is not on the machine, tests that need it are skipped; in CI they fail.
 package softhsmtest
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/passclave/passclave/development/softhsm"
 )
 
-// folder holds the tokens of this test binary.
-var folder string
+var (
+	folder string // of all places
+	places atomic.Int32
+)
 
-// Main runs the tests with an empty folder of tokens. TestMain calls it.
+// maxPlaces is how many a test binary can have: their variables are set before a library
+// is loaded, as C may not read its environment while it is changed.
+const maxPlaces = 1000
+
+// variable is one as long as [softhsm.Variable], so that it can stand in its place.
+func variable(n int) string { return fmt.Sprintf("SOFTHSM2_%04d", n) }
+
+func place(n int) string { return filepath.Join(folder, fmt.Sprint(n)) }
+
+// Main runs the tests. TestMain calls it.
 func Main(m *testing.M) (code int) {
 	var err error
 	if folder, err = os.MkdirTemp("", "softhsm"); err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(folder)
-	configuration, err := softhsm.Configure(folder)
-	if err != nil {
-		panic(err)
+	for n := range maxPlaces {
+		os.Setenv(variable(n), softhsm.Configuration(place(n)))
 	}
-	os.Setenv(softhsm.Variable, configuration)
 	return m.Run()
 }
 
-// Tokens is the folder with one folder for each token that tests made.
-func Tokens() string { return softhsm.Tokens(folder) }
+// Place is a folder of tokens.
+type Place struct {
+	Tokens string // with a folder for each token
 
-// Library returns the file of a PKCS#11 library that nobody else has loaded: the loader
-// gives every file its own state, so that a test can be several processes.
-func Library(t testing.TB) string {
-	t.Helper()
-	data, err := os.ReadFile(find(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.CreateTemp(t.TempDir(), "libsofthsm2-*.so")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	path, err := filepath.Abs(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	number  int
+	library string // the machine's
 }
 
-func find(t testing.TB) string {
+// New makes an empty place.
+func New(t testing.TB) *Place {
 	t.Helper()
 	path, err := softhsm.Find()
 	switch {
@@ -66,5 +64,41 @@ func find(t testing.TB) string {
 	case err != nil:
 		t.Fatal(err)
 	}
-	return path
+	n := int(places.Add(1) - 1)
+	if n >= maxPlaces {
+		t.Fatal("too many folders of tokens")
+	}
+	if _, err := softhsm.Configure(place(n)); err != nil {
+		t.Fatal(err)
+	}
+	return &Place{Tokens: softhsm.Tokens(place(n)), number: n, library: path}
+}
+
+// Library returns the file of a PKCS#11 library for this process, which nobody else has
+// loaded: a copy, as the loader gives every file a state of its own, and one that looks
+// for its configuration in another variable.
+func (p *Place) Library(t testing.TB) string {
+	t.Helper()
+	data, err := os.ReadFile(p.library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(data, []byte(softhsm.Variable)); n != 1 {
+		t.Fatalf("%s names %s %d times", p.library, softhsm.Variable, n)
+	}
+	data = bytes.Replace(data, []byte(softhsm.Variable), []byte(variable(p.number)), 1)
+	f, err := os.CreateTemp(t.TempDir(), "libsofthsm2-*.so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// Environ is what a process of its own needs to use the place, by the machine's library.
+func (p *Place) Environ() (environment []string, library string) {
+	return []string{softhsm.Variable + "=" + softhsm.Configuration(place(p.number))}, p.library
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
-
-	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 )
 
 // faulty is SoftHSM's library, but for what a test puts between.
@@ -32,9 +30,9 @@ type faulty struct {
 	starts atomic.Int64 // of the library
 }
 
-func newFaulty(t testing.TB) *faulty {
+func (k *token) newFaulty(t testing.TB) *faulty {
 	t.Helper()
-	f := &faulty{library: softhsmtest.Library(t)}
+	f := &faulty{library: k.place.Library(t)}
 	if f.Ctx = p11.New(f.library); f.Ctx == nil {
 		t.Fatal("the library does not load")
 	}
@@ -44,7 +42,7 @@ func newFaulty(t testing.TB) *faulty {
 // openFaulty opens a token by a library with faults, and a clock that stands.
 func (k *token) openFaulty(t testing.TB) (*Store, *faulty) {
 	t.Helper()
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	s, err := f.open(k.config())
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -19,15 +18,22 @@ import (
 	"github.com/passclave/passclave/keyrelease/releasetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(softhsmtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(processVariable) != "" {
+		serveProcess()
+		return
+	}
+	os.Exit(softhsmtest.Main(m))
+}
 
 const (
 	testOfficer = "the officer's PIN"
 	testUser    = "the user's PIN"
 )
 
-// token is a new token in SoftHSM.
+// token is a new token in SoftHSM, alone in its place.
 type token struct {
+	place  *softhsmtest.Place
 	label  string
 	dir    string // state folder of who uses it
 	folder string // SoftHSM's, of this token
@@ -35,35 +41,27 @@ type token struct {
 
 func newToken(t testing.TB) *token {
 	t.Helper()
-	library := softhsmtest.Library(t)
-	k := &token{label: strings.ToLower(rand.Text()[:20]), dir: t.TempDir()}
-	if err := InitToken(library, k.label, PIN{testOfficer}, PIN{testUser}); err != nil {
+	k := &token{place: softhsmtest.New(t), label: "the token", dir: t.TempDir()}
+	if err := InitToken(k.place.Library(t), k.label, PIN{testOfficer}, PIN{testUser}); err != nil {
 		t.Fatal(err)
 	}
-	all, err := filepath.Glob(filepath.Join(softhsmtest.Tokens(), "*", "token.object"))
-	if err != nil {
-		t.Fatal(err)
+	all, err := filepath.Glob(filepath.Join(k.place.Tokens, "*"))
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
 	}
-	for _, path := range all {
-		// Another test may just have taken its token away.
-		if content, err := os.ReadFile(path); err == nil && strings.Contains(string(content), k.label) {
-			k.folder = filepath.Dir(path)
-			return k
-		}
-	}
-	t.Fatalf("none of %d tokens is called %s", len(all), k.label)
-	return nil
+	k.folder = all[0]
+	return k
 }
 
 func (k *token) config() Config {
 	return Config{Token: k.label, PIN: PIN{testUser}, Dir: k.dir, Log: slog.New(slog.DiscardHandler)}
 }
 
-// open opens the token as a process of its own would.
+// open opens the token in this process. Nobody else may use it at the same time.
 func (k *token) open(t testing.TB) *Store {
 	t.Helper()
 	c := k.config()
-	c.Module = softhsmtest.Library(t)
+	c.Module = k.place.Library(t)
 	s, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +117,6 @@ func TestConformance(t *testing.T) {
 			k = newToken(t)
 			tokens.Store(t.Name(), k)
 		}
-		return k.(*token).open(t)
+		return k.(*token).process(t)
 	})
 }

@@ -267,7 +267,7 @@ func TestReadWhileChanging(t *testing.T) {
 			if !locked {
 				k.dir = t.TempDir()
 			}
-			other := k.open(t)
+			other := k.process(t)
 			done := make(chan error, 1)
 			go func() {
 				defer close(done)

@@ -18,7 +18,6 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
-	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keywrap"
 )
@@ -236,7 +235,7 @@ func TestPoolExhausted(t *testing.T) {
 func TestFewSessions(t *testing.T) {
 	t.Parallel()
 	k, _, v := made(t)
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	opened := 0
 	f.before = func(call string) error {
 		if call == "OpenSession" {
@@ -265,7 +264,7 @@ func TestWrongPIN(t *testing.T) {
 	wrong.PIN = PIN{"another PIN"}
 	var log bytes.Buffer
 	wrong.Log = slog.New(slog.NewTextHandler(&log, nil))
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	_, err := f.open(wrong)
 	if !errors.Is(err, ErrPIN) || f.logins.Load() != 1 {
 		t.Errorf("got %v after %d logins", err, f.logins.Load())
@@ -279,7 +278,7 @@ func TestWrongPIN(t *testing.T) {
 		}
 	}
 	// Somebody logs in by another tool.
-	tool := p11.New(softhsmtest.Library(t))
+	tool := p11.New(k.place.Library(t))
 	if err := tool.Initialize(); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +321,7 @@ func TestWrongPIN(t *testing.T) {
 func TestPINCount(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	for _, flag := range []uint{p11.CKF_USER_PIN_COUNT_LOW, p11.CKF_USER_PIN_FINAL_TRY, p11.CKF_USER_PIN_LOCKED} {
 		f.set(func() { f.info = func(i *p11.TokenInfo) { i.Flags |= flag } })
 		if _, err := f.open(k.config()); !errors.Is(err, ErrPINCount) {
@@ -343,7 +342,7 @@ func TestPINCount(t *testing.T) {
 func TestOpenRefusals(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
-	library := softhsmtest.Library(t)
+	library := k.place.Library(t)
 	text := filepath.Join(t.TempDir(), "text.so")
 	if err := os.WriteFile(text, []byte("no library"), 0o600); err != nil {
 		t.Fatal(err)

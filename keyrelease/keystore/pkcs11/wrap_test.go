@@ -19,7 +19,6 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
-	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keywrap"
 )
@@ -28,7 +27,7 @@ import (
 func TestMechanisms(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	without := func(gone ...uint) func([]uint) []uint {
 		return func(all []uint) []uint {
 			return slices.DeleteFunc(all, func(m uint) bool { return slices.Contains(gone, m) })
@@ -100,7 +99,7 @@ func TestOAEPParameters(t *testing.T) {
 func TestKeysStayInside(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
-	f := newFaulty(t)
+	f := k.newFaulty(t)
 	var out [][]byte
 	f.seen = func(_ string, answers ...[]byte) {
 		for _, a := range answers {
@@ -233,7 +232,7 @@ func TestOneMechanism(t *testing.T) {
 	}
 	library := filepath.Join(t.TempDir(), "onemechanism.so")
 	out, err := exec.CommandContext(t.Context(), compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", library,
-		`-DBEHIND="`+softhsmtest.Library(t)+`"`, "testdata/onemechanism.c").CombinedOutput()
+		`-DBEHIND="`+k.place.Library(t)+`"`, "testdata/onemechanism.c").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -313,7 +312,7 @@ func TestKeyObjects(t *testing.T) {
 func TestTogether(t *testing.T) {
 	t.Parallel()
 	k, s, v := made(t)
-	stores := []*Store{s, k.open(t)}
+	stores := []keystore.Store{s, k.process(t)}
 	want := kek(t, s, v.ID)
 	errs := make(chan error, 64)
 	for i := range cap(errs) {
