@@ -42,8 +42,9 @@ func (f files) token(t *testing.T, label string) (process func() []string, pinFi
 }
 
 // The broker on an HSM: the same service, and no key in the folder.
+//
+// Not parallel: libraries of SoftHSM may not be initialised at once.
 func TestServeHSM(t *testing.T) {
-	t.Parallel()
 	f := newFiles(t)
 	process, pinFile := f.token(t, "served")
 	url, stderr, stop := f.start(t, append(process(), "-create", "-policy", f.policy)...)
@@ -113,7 +114,6 @@ func TestServeHSM(t *testing.T) {
 }
 
 func TestWrongUseOfHSM(t *testing.T) {
-	t.Parallel()
 	f := newFiles(t)
 	process, pinFile := f.token(t, "wrongly used")
 	library := process()[1]

@@ -3,6 +3,7 @@
 //
 // SoftHSM's locks keep processes apart, and not two of its libraries in one process: what
 // uses a token at the same time as another does must be a process of its own ([Place.Environ]).
+// And it reads its configuration by strtok, whose state they share: see [Initializing].
 //
 // Where SoftHSM is not on the machine, tests that need it are skipped; in CI they fail.
 package softhsmtest
@@ -13,11 +14,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/passclave/passclave/development/softhsm"
 )
+
+// Initializing is held while a library is initialised in this process.
+var Initializing sync.Mutex
 
 var (
 	folder string // of all places

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 )
 
 // faulty is SoftHSM's library, but for what a test puts between.
@@ -104,6 +106,8 @@ func (f *faulty) do(call string, run func() error) error {
 
 func (f *faulty) Initialize(o ...p11.InitializeOption) error {
 	f.starts.Add(1)
+	softhsmtest.Initializing.Lock()
+	defer softhsmtest.Initializing.Unlock()
 	return f.do("Initialize", func() error { return f.Ctx.Initialize(o...) })
 }
 

@@ -42,7 +42,10 @@ type token struct {
 func newToken(t testing.TB) *token {
 	t.Helper()
 	k := &token{place: softhsmtest.New(t), label: "the token", dir: t.TempDir()}
-	if err := InitToken(k.place.Library(t), k.label, PIN{testOfficer}, PIN{testUser}); err != nil {
+	softhsmtest.Initializing.Lock()
+	err := InitToken(k.place.Library(t), k.label, PIN{testOfficer}, PIN{testUser})
+	softhsmtest.Initializing.Unlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	all, err := filepath.Glob(filepath.Join(k.place.Tokens, "*"))
@@ -60,9 +63,8 @@ func (k *token) config() Config {
 // open opens the token in this process. Nobody else may use it at the same time.
 func (k *token) open(t testing.TB) *Store {
 	t.Helper()
-	c := k.config()
-	c.Module = k.place.Library(t)
-	s, err := Open(c)
+	f := k.newFaulty(t) // without faults
+	s, err := open(k.config(), f)
 	if err != nil {
 		t.Fatal(err)
 	}

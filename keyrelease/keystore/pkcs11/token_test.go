@@ -18,6 +18,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keywrap"
 )
@@ -278,7 +279,7 @@ func TestWrongPIN(t *testing.T) {
 		}
 	}
 	// Somebody logs in by another tool.
-	tool := p11.New(k.place.Library(t))
+	tool := k.newFaulty(t)
 	if err := tool.Initialize(); err != nil {
 		t.Fatal(err)
 	}
@@ -343,6 +344,8 @@ func TestOpenRefusals(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
 	library := k.place.Library(t)
+	softhsmtest.Initializing.Lock()
+	defer softhsmtest.Initializing.Unlock()
 	text := filepath.Join(t.TempDir(), "text.so")
 	if err := os.WriteFile(text, []byte("no library"), 0o600); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keywrap"
 )
@@ -238,7 +239,9 @@ func TestOneMechanism(t *testing.T) {
 	}
 	c := k.config()
 	c.Module = library
+	softhsmtest.Initializing.Lock()
 	s, err := Open(c)
+	softhsmtest.Initializing.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
