@@ -83,7 +83,9 @@ func (b *Broker) handleLimited(limiter *rate.Limiter, pattern string, endpoint f
 		var err error
 		if limiter.Allow() {
 			hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
-			answer, err = endpoint(r)
+			if answer, err = endpoint(r); err != nil {
+				err = refusalOf(err)
+			}
 			if unrecorded := b.record(r, err); unrecorded != nil && err == nil {
 				answer, err = nil, unrecorded
 			}
@@ -93,14 +95,7 @@ func (b *Broker) handleLimited(limiter *rate.Limiter, pattern string, endpoint f
 		}
 		status := http.StatusOK
 		if err != nil {
-			var no *refusal
-			switch {
-			case errors.As(err, &no):
-			case errors.Is(err, keystore.ErrUnavailable):
-				no = refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "the key store cannot be reached just now; the broker's log has the reason").because(err)
-			default:
-				no = refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
-			}
+			no := refusalOf(err)
 			status = no.status
 			if status == http.StatusUnauthorized {
 				// Azure's SDK reads here whose access token is wanted. Any will do: nobody looks at it.
@@ -117,6 +112,18 @@ func (b *Broker) handleLimited(limiter *rate.Limiter, pattern string, endpoint f
 		w.WriteHeader(status)
 		w.Write(body)
 	})
+}
+
+// refusalOf is the answer to an error.
+func refusalOf(err error) *refusal {
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		return no
+	case errors.Is(err, keystore.ErrUnavailable):
+		return refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "the key store cannot be reached just now; the broker's log has the reason").because(err)
+	}
+	return refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
 }
 
 // read reads the body.

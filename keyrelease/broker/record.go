@@ -41,14 +41,15 @@ func (b *Broker) record(r *request, outcome error) error {
 		return nil
 	}
 	r.fill(record)
-	var no *refusal
-	switch {
-	case outcome == nil && record.Outcome == "":
+	if outcome == nil && record.Outcome == "" {
 		record.Outcome = audit.Done
-	case errors.As(outcome, &no) && no.status < http.StatusInternalServerError:
+	}
+	if outcome != nil {
+		no := refusalOf(outcome)
 		record.Outcome, record.Code, record.Message = audit.Refused, no.code, no.message
-	case outcome != nil:
-		record.Outcome, record.Code, record.Message = audit.Failed, "InternalServerError", "a fault of the broker; its log has the reason"
+		if no.status >= http.StatusInternalServerError {
+			record.Outcome = audit.Failed
+		}
 	}
 	if stranger := record.Evidence == nil && record.Operator == nil; stranger {
 		if !b.strangers.Allow() {

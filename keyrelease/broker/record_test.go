@@ -253,3 +253,18 @@ func TestJudgeNamesAlternatives(t *testing.T) {
 		t.Errorf("got %v, %q", v.Released, got)
 	}
 }
+
+// A release that fails because the HSM is away is recorded as that.
+func TestFailureIsRecorded(t *testing.T) {
+	t.Parallel()
+	h, s := newHSM(t)
+	version := h.create(t, h.strict())
+	token := h.token(t, good)
+	s.away.Store(1)
+	if status, code := h.post(t, h.releasePath(version), askFor(t, token)); status != http.StatusServiceUnavailable || code != "ServiceUnavailable" {
+		t.Errorf("got %d %s", status, code)
+	}
+	if got := h.records(t); len(got) != 1 || got[0].Outcome != audit.Failed || got[0].Code != "ServiceUnavailable" || strings.Contains(got[0].Message, "CKR") {
+		t.Errorf("recorded %+v", got[0])
+	}
+}

@@ -33,6 +33,7 @@ type question struct {
 	Name, ID  string
 	Policy    []byte
 	Enabled   bool
+	Immutable bool
 	Algorithm keywrap.Algorithm
 	RSA       *rsa.PublicKey
 }
@@ -46,7 +47,7 @@ type answer struct {
 }
 
 var sentinels = []error{
-	keystore.ErrNotFound, keystore.ErrExists, keystore.ErrName, keystore.ErrDisabled, keystore.ErrPolicy, keystore.ErrRSA,
+	keystore.ErrNotFound, keystore.ErrExists, keystore.ErrName, keystore.ErrDisabled, keystore.ErrPolicy, keystore.ErrRSA, keystore.ErrImmutable,
 	keystore.ErrUnavailable, keywrap.ErrAlgorithm,
 }
 
@@ -122,7 +123,7 @@ func (a *answer) from(s *Store, q question) (err error) {
 	}
 	switch q.Method {
 	case "Create":
-		return one(s.Create(ctx, q.Name, q.Policy))
+		return one(s.Create(ctx, q.Name, q.Policy, q.Immutable))
 	case "Rotate":
 		return one(s.Rotate(ctx, q.Name, q.Policy))
 	case "Versions":
@@ -163,8 +164,8 @@ func (p *process) version(q question) (keystore.Version, error) {
 	return a.Versions[0], err
 }
 
-func (p *process) Create(_ context.Context, name string, policy []byte) (keystore.Version, error) {
-	return p.version(question{Method: "Create", Name: name, Policy: policy})
+func (p *process) Create(_ context.Context, name string, policy []byte, immutable bool) (keystore.Version, error) {
+	return p.version(question{Method: "Create", Name: name, Policy: policy, Immutable: immutable})
 }
 
 func (p *process) Rotate(_ context.Context, name string, policy []byte) (keystore.Version, error) {
