@@ -80,9 +80,6 @@ func (p *inProcess) start(ctx context.Context, file, kek []byte, core *enclave.C
 	if err != nil {
 		return err
 	}
-	if err := e.Unseal([]enclave.KEK{{Version: "1", Key: kek}}); err != nil {
-		return err
-	}
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
@@ -92,6 +89,9 @@ func (p *inProcess) start(ctx context.Context, file, kek []byte, core *enclave.C
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}, p.store, quiet)
 	p.running.Go(func() { l.Run(ctx) })
+	if err := e.Unseal(ctx, []enclave.KEK{{Version: "1", Key: kek}}); err != nil { // which waits for the host
+		return err
+	}
 	if err := l.Connected(ctx); err != nil {
 		return err
 	}

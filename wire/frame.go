@@ -17,15 +17,16 @@ const (
 	FrameStatus  FrameKind = 3 // None → Status
 
 	// enclave to host
-	FrameReply  FrameKind = 16 // the end of a host's call
-	FrameNeed   FrameKind = 17 // Need → State
-	FrameAppend FrameKind = 18 // Append → Appended
-	FrameCommit FrameKind = 19 // Commit → Appended
-	FrameRelay  FrameKind = 20 // Relay → Relayed
-	FrameViews  FrameKind = 21 // None → Views
-	FrameStage  FrameKind = 22 // Commit → None
-	FrameSettle FrameKind = 23 // Settle → None
-	FrameKeep   FrameKind = 24 // Keep → Kept
+	FrameReply   FrameKind = 16 // the end of a host's call
+	FrameNeed    FrameKind = 17 // Need → State
+	FrameAppend  FrameKind = 18 // Append → Appended
+	FrameCommit  FrameKind = 19 // Commit → Appended
+	FrameRelay   FrameKind = 20 // Relay → Relayed
+	FrameViews   FrameKind = 21 // None → Views
+	FrameStage   FrameKind = 22 // Commit → None
+	FrameSettle  FrameKind = 23 // Settle → None
+	FrameKeep    FrameKind = 24 // Keep → Kept
+	FrameLineage FrameKind = 25 // Lineage → Lineage
 
 	// host to enclave
 	FrameAnswer FrameKind = 32 // the end of an enclave's call
@@ -246,3 +247,11 @@ type Kept struct {
 
 // MaxApprovals bounds the approvals that a host keeps of one account; the oldest go first.
 const MaxApprovals = 4 * MaxDevices
+
+// Lineage asks the host to keep what an enclave leaves behind for those that will hold a
+// version of the KEK and none before it, and is its answer: what it has. It is sealed:
+// the host loses it or brings it, and can do nothing else with it.
+type Lineage struct {
+	KEK string `cbor:"1,keyasint"`           // version
+	Box []byte `cbor:"2,keyasint,omitempty"` // in the question, absent: only bring it; in the answer: there is none
+}

@@ -64,7 +64,8 @@ type Link struct {
 
 	// Endorsers are reached for the enclave; nil: there are none.
 	Endorsers Endorsers
-	// Notes keep approvals of discontinued accounts; nil: none are kept.
+	// Notes keep approvals of discontinued accounts, and what is left of earlier versions
+	// of the KEK; nil: neither is kept.
 	Notes     Notes
 	approvals approvals
 

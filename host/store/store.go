@@ -71,6 +71,10 @@ const (
 	NoteKEK      = "kek"      // the newest version of the KEK that an enclave reported
 )
 
+// NoteLineage names the note of what is left of the versions of the KEK before one, as an
+// enclave sealed it.
+func NoteLineage(version string) string { return "lineage/" + version }
+
 var (
 	// ErrInUse means that another process has the store open.
 	ErrInUse = errors.New("store: in use by another process")
