@@ -49,8 +49,9 @@ type service struct {
 	configuration *wire.Configuration
 	file          []byte // the measured configuration
 	policy        []byte
-	keks          []enclave.KEK // that the enclave gets
-	made          []enclave.KEK // all versions that there were; nil: keks
+	keks          []enclave.KEK        // that the enclave gets
+	made          []enclave.KEK        // all versions that there were; nil: keks
+	newer         func() []enclave.KEK // what the key service has when the enclave wants to look; nil: keks
 	issuer        *httptest.Server
 	url           string
 	proxy         *proxy
@@ -60,6 +61,7 @@ type service struct {
 	stack       *stack.Stack  // instead of all below, where the parts are processes
 	founded     stack.Options // with which stack was started
 	link        *link.Link    // of the host that runs now
+	store       store.Store   // its own
 	stopHost    func()
 	stopEnclave func()
 	unsealed    chan struct{} // closed when the enclave has its KEK, if it is to get one
@@ -170,9 +172,24 @@ func (s *service) startEnclave() {
 			r.Unseal(ctx, held) // once there is a host
 		}
 	}()
+	var looking sync.WaitGroup
+	looking.Go(func() { // as cmd/passclave-enclave does
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.Wanted():
+			}
+			if s.newer != nil {
+				r.Unseal(ctx, s.newer())
+			}
+			r.Looked()
+		}
+	})
 	s.stopEnclave = sync.OnceFunc(func() {
 		cancel()
 		<-s.unsealed
+		looking.Wait()
 		if err := <-ended; err != nil {
 			s.t.Errorf("enclave: %v", err)
 		}
@@ -189,6 +206,7 @@ func (s *service) startHost() {
 	if s.options.store != nil {
 		kept = s.options.store(database)
 	}
+	s.store = kept
 	s.link = link.New(s.proxy.dial, kept, s.logger())
 	s.link.Notes = kept
 	server := api.New(api.Options{Store: kept, Enclave: s.link, Log: s.logger()})

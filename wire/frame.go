@@ -15,6 +15,7 @@ const (
 	FrameRequest FrameKind = 1 // Forward → Reply
 	FrameAttest  FrameKind = 2 // Attest → Attestation
 	FrameStatus  FrameKind = 3 // None → Status
+	FrameRewrap  FrameKind = 4 // Rewrap → Rewrapped
 
 	// enclave to host
 	FrameReply   FrameKind = 16 // the end of a host's call
@@ -255,3 +256,27 @@ type Lineage struct {
 	KEK string `cbor:"1,keyasint"`           // version
 	Box []byte `cbor:"2,keyasint,omitempty"` // in the question, absent: only bring it; in the answer: there is none
 }
+
+// Rewrap asks for account keys under the newest version of the KEK. The enclave keeps
+// nothing of it, and tells of an account key no more than whether a wrap opens.
+type Rewrap struct {
+	Accounts []Wrapped `cbor:"1,keyasint,omitempty"` // at most MaxRewraps
+	// Look has the enclave ask the key service for newer versions first, if it has not
+	// been made to just now.
+	Look bool `cbor:"2,keyasint,omitempty"`
+}
+
+// Wrapped are an account's wraps of one epoch.
+type Wrapped struct {
+	Account AccountID `cbor:"1,keyasint"`
+	Wraps   []Wrap    `cbor:"2,keyasint"`
+}
+
+// Rewrapped answers Rewrap.
+type Rewrapped struct {
+	KEK   string `cbor:"1,keyasint"`           // newest version held
+	Wraps []Wrap `cbor:"2,keyasint,omitempty"` // one for each account, in the same order; without Box: none of its wraps opens
+}
+
+// MaxRewraps bounds the accounts of one Rewrap.
+const MaxRewraps = 1024

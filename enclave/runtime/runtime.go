@@ -182,6 +182,8 @@ func (r *Runtime) handle(ctx context.Context, l *link, f wire.Frame) wire.Result
 		return wire.Result{Value: wire.Marshal(answer)}
 	case wire.FrameStatus:
 		return wire.Result{Value: wire.Marshal(r.status())}
+	case wire.FrameRewrap:
+		return r.rewrap(ctx, f.Body)
 	}
 	return failed(wire.Errorf(wire.CodeMalformed, "frame kind %d", f.Kind))
 }

@@ -173,6 +173,12 @@ func (l *Link) Status(ctx context.Context) (out wire.Status, err error) {
 	return out, err
 }
 
+// Rewrap has the enclave seal account keys under the newest version of the KEK.
+func (l *Link) Rewrap(ctx context.Context, q wire.Rewrap) (out wire.Rewrapped, err error) {
+	err = l.call(ctx, wire.FrameRewrap, q, &out)
+	return out, err
+}
+
 // call sends a call and waits for its reply.
 func (l *Link) call(ctx context.Context, kind wire.FrameKind, question, answer any) error {
 	l.mu.Lock()
