@@ -152,9 +152,6 @@ func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.Unseal(b.keks()); err != nil {
-		return err
-	}
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
@@ -165,6 +162,9 @@ func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
 	}, b.store, quiet)
 	l.Endorsers = b.endorsers
 	p.running.Go(func() { l.Run(ctx) })
+	if err := e.Unseal(ctx, b.keks()); err != nil { // which waits for the host
+		return err
+	}
 	if err := l.Connected(ctx); err != nil {
 		return err
 	}

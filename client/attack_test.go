@@ -371,3 +371,32 @@ func TestLedgerKeySuccession(t *testing.T) {
 	_, err := d.Attest(t.Context())
 	wantCode(t, err, wire.CodeEntry)
 }
+
+// A KEK that is rotated while a device goes on with what it attested is nothing to it: it
+// attests anew, and takes the successor of the keys that it pinned, and no other.
+func TestRotationDuringASession(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.enrolled()
+	attested := d.session.at
+	f.ledger, f.signers = ledger.Succession(f.config.Ledger.ID, [][]byte{[]byte("kek"), []byte("kek 2")})
+	create(t, d, "a.test", "a") // signed by the successor
+	if d.session.at == attested || len(d.p.Ledger.Signers) != 2 || len(passkeys(t, d)) != 1 {
+		t.Fatalf("%d ledger keys pinned", len(d.p.Ledger.Signers))
+	}
+	attested = d.session.at
+	if h, err := d.History(t.Context()); err != nil || len(h) != 2 || d.session.at != attested {
+		t.Fatalf("%d entries, %v", len(h), err)
+	}
+
+	genuine := f.signers
+	f.ledger, f.signers = ledger.Succession(f.config.Ledger.ID, [][]byte{[]byte("another"), []byte("kek 2"), []byte("kek 3")})
+	_, err := d.Create(t.Context(), wire.Create{RPID: "b.test", UserHandle: []byte("b"), UserName: "b", Algorithms: []int64{-7}})
+	wantCode(t, err, wire.CodeEntry)
+	f.signers = genuine // no evidence names the key that signed
+	_, err = d.Sync(t.Context())
+	wantCode(t, err, wire.CodeEntry)
+	if n := len(f.again(d).p.Ledger.Signers); n != 2 {
+		t.Fatalf("%d ledger keys pinned", n)
+	}
+}

@@ -121,3 +121,25 @@ func (d *Device) attested(ctx context.Context) (*Attested, error) {
 	}
 	return d.attest(ctx)
 }
+
+// succeeded attests the service anew where an answer brings an entry by a ledger key that
+// the evidence at hand does not name: a version of the KEK may have come since. What the
+// new evidence names must go on from what is pinned, as ever; the answer is then judged by
+// it as any other.
+func (d *Device) succeeded(ctx context.Context, s *Attested, response *wire.Response) error {
+	for _, encoded := range response.Entries {
+		e, err := ledger.ParseEntry(encoded)
+		if err != nil {
+			return nil // refused where it is verified
+		}
+		if _, known := s.verifier.Signers[e.Signer]; known {
+			continue
+		}
+		fresh, err := d.attest(ctx)
+		if err == nil {
+			s.verifier = fresh.verifier
+		}
+		return err
+	}
+	return nil
+}

@@ -223,7 +223,8 @@ func (d *Device) take(response *wire.Response, r *request) error {
 
 // send seals r for the attested enclave, posts it and opens the answer. It checks
 // that the answer belongs to this request and that its freshness is one that the
-// trust policy accepts; not its history, which is remember's.
+// trust policy accepts; not its history, which is remember's, by the ledger keys of
+// evidence that is new enough for it.
 func (d *Device) send(ctx context.Context, s *Attested, r *request) (*wire.Response, error) {
 	p := d.p
 	header := wire.Header{Account: r.account, Handles: r.handles}
@@ -285,7 +286,7 @@ func (d *Device) send(ctx context.Context, s *Attested, r *request) (*wire.Respo
 	if n := len(response.Challenge); n > 0 && n <= maxChallenge {
 		s.challenge = response.Challenge
 	}
-	return &response, nil
+	return &response, d.succeeded(ctx, s, &response)
 }
 
 func (d *Device) seal(ctx context.Context, sealer *wire.Sealer, body *wire.Body, uv UserVerifier) ([]byte, error) {

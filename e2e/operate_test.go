@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"os"
@@ -96,12 +95,6 @@ func TestFullDisk(t *testing.T) {
 	s.whole(1)
 }
 
-func anotherKEK() enclave.KEK {
-	k := enclave.KEK{Version: "v1", Key: make([]byte, wire.SecretSize)}
-	rand.Read(k.Key)
-	return k
-}
-
 // An enclave without the KEK, or with another one, opens nothing, says which, and
 // damages nothing.
 func TestOtherKEK(t *testing.T) {
@@ -119,7 +112,7 @@ func TestOtherKEK(t *testing.T) {
 		t.Fatalf("without a KEK: %v", err)
 	}
 
-	s.keks = []enclave.KEK{anotherKEK()}
+	s.keks = []enclave.KEK{newKEK("v1")}
 	s.restart()
 	_, err = laptop.Sync(t.Context())
 	wantCode(t, err, wire.CodeEntry) // the ledger's keys are not those that the device pinned
@@ -129,9 +122,7 @@ func TestOtherKEK(t *testing.T) {
 	wantCode(t, err, wire.CodeEntry)
 
 	// A successor beside the right one is welcome.
-	next := anotherKEK()
-	next.Version = "v2"
-	s.keks = append(right, next)
+	s.keks = append(right, newKEK("v2"))
 	s.restart()
 	laptop.sync()
 	s.joined("alice", "phone", pin)

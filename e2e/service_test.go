@@ -49,7 +49,9 @@ type service struct {
 	configuration *wire.Configuration
 	file          []byte // the measured configuration
 	policy        []byte
-	keks          []enclave.KEK
+	keks          []enclave.KEK        // that the enclave gets
+	made          []enclave.KEK        // all versions that there were; nil: keks
+	newer         func() []enclave.KEK // what the key service has when the enclave wants to look; nil: keks
 	issuer        *httptest.Server
 	url           string
 	proxy         *proxy
@@ -59,8 +61,10 @@ type service struct {
 	stack       *stack.Stack  // instead of all below, where the parts are processes
 	founded     stack.Options // with which stack was started
 	link        *link.Link    // of the host that runs now
+	store       store.Store   // its own
 	stopHost    func()
 	stopEnclave func()
+	unsealed    chan struct{} // closed when the enclave has its KEK, if it is to get one
 }
 
 func newService(t testing.TB, o options) *service {
@@ -154,11 +158,6 @@ func (s *service) startEnclave() {
 	for _, k := range s.keks {
 		held = append(held, enclave.KEK{Version: k.Version, Key: bytes.Clone(k.Key)})
 	}
-	if len(held) > 0 {
-		if err := r.Unseal(held); err != nil {
-			s.t.Fatal(err)
-		}
-	}
 	l, err := net.Listen("unix", filepath.Join(s.dir, "enclave.sock"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -166,8 +165,31 @@ func (s *service) startEnclave() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Serve(ctx, l) }()
+	s.unsealed = make(chan struct{})
+	go func() {
+		defer close(s.unsealed)
+		if len(held) > 0 {
+			r.Unseal(ctx, held) // once there is a host
+		}
+	}()
+	var looking sync.WaitGroup
+	looking.Go(func() { // as cmd/passclave-enclave does
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.Wanted():
+			}
+			if s.newer != nil {
+				r.Unseal(ctx, s.newer())
+			}
+			r.Looked()
+		}
+	})
 	s.stopEnclave = sync.OnceFunc(func() {
 		cancel()
+		<-s.unsealed
+		looking.Wait()
 		if err := <-ended; err != nil {
 			s.t.Errorf("enclave: %v", err)
 		}
@@ -184,7 +206,9 @@ func (s *service) startHost() {
 	if s.options.store != nil {
 		kept = s.options.store(database)
 	}
+	s.store = kept
 	s.link = link.New(s.proxy.dial, kept, s.logger())
+	s.link.Notes = kept
 	server := api.New(api.Options{Store: kept, Enclave: s.link, Log: s.logger()})
 	address := "127.0.0.1:0"
 	if s.url != "" {
@@ -222,6 +246,11 @@ func (s *service) connected() {
 	if err := s.link.Connected(ctx); err != nil {
 		s.t.Fatal(err)
 	}
+	select {
+	case <-s.unsealed:
+	case <-ctx.Done():
+		s.t.Fatal("the enclave does not get its KEK")
+	}
 }
 
 // restart stops host and enclave and starts both again on the same database.
@@ -236,7 +265,11 @@ func (s *service) restart() {
 func (s *service) verifier() *ledger.Verifier {
 	s.t.Helper()
 	var keys [][]byte
-	for _, k := range s.keks {
+	made := s.made
+	if made == nil {
+		made = s.keks
+	}
+	for _, k := range made {
 		keys = append(keys, k.Key)
 	}
 	_, signers := ledger.Succession(s.configuration.Ledger.ID, keys)

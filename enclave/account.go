@@ -49,18 +49,26 @@ func (c *Core) open(id wire.AccountID, at wire.Head, have *atHand) (*account, er
 // unwrap opens the account key with the newest version of the KEK that has a row.
 func (c *Core) unwrap(s wire.Scope, wraps []wire.Wrap) ([]byte, error) {
 	for i := len(c.keks) - 1; i >= 0; i-- {
-		for _, w := range wraps {
-			if w.KEK != c.keks[i].Version || w.Generation != s.Generation || w.Epoch != s.Epoch {
-				continue
-			}
-			key, err := wire.OpenBox(wire.WrapKey(c.keks[i].Key, s), wire.LabelWrap, s, w.Box, w.KEK)
-			if err != nil || len(key) != wire.SecretSize {
-				return nil, wire.Errorf(wire.CodeWrap, "wrapped account key does not open")
-			}
-			return key, nil
+		if key, err := c.unwrapWith(c.keks[i], s, wraps); key != nil || err != nil {
+			return key, err
 		}
 	}
 	return nil, wire.Errorf(wire.CodeWrap, "no wrapped account key under a KEK version held here")
+}
+
+// unwrapWith opens the account key with one version of the KEK; nil: that one has no row.
+func (c *Core) unwrapWith(k KEK, s wire.Scope, wraps []wire.Wrap) ([]byte, error) {
+	for _, w := range wraps {
+		if w.KEK != k.Version || w.Generation != s.Generation || w.Epoch != s.Epoch {
+			continue
+		}
+		key, err := wire.OpenBox(wire.WrapKey(k.Key, s), wire.LabelWrap, s, w.Box, w.KEK)
+		if err != nil || len(key) != wire.SecretSize {
+			return nil, wire.Errorf(wire.CodeWrap, "wrapped account key does not open")
+		}
+		return key, nil
+	}
+	return nil, nil
 }
 
 // wrap seals an account key under the newest version of the KEK.

@@ -31,6 +31,8 @@ import (
 type KEK struct {
 	Version string
 	Key     []byte // 32 bytes
+	// Lineage is what came before this version, where that is known; nil: nothing is.
+	Lineage *Lineage
 }
 
 // Core is what all requests of one enclave share. It does not change: a new
@@ -41,6 +43,9 @@ type Core struct {
 	keks    []KEK  // oldest first
 	signers []ledger.Signer
 	keys    *ledger.Verifier
+
+	successions [][]ledger.Signer // for each of keks the ledger keys up to its own
+	inherited   *Lineage          // that the ledger keys begin with; nil: they begin with the first of keks
 }
 
 // NewCore returns a core for a measured configuration. Without a KEK it answers
@@ -54,21 +59,21 @@ func NewCore(config *wire.Configuration, boot []byte, keks []KEK) (*Core, error)
 	if len(keks) == 0 {
 		return c, nil
 	}
-	raw := make([][]byte, len(keks))
-	for i, k := range keks {
+	for _, k := range keks {
 		if len(k.Key) != wire.SecretSize {
 			return nil, fmt.Errorf("enclave: KEK version %s has %d bytes", k.Version, len(k.Key))
 		}
-		raw[i] = k.Key
 	}
 	// The private keys end here: each entry's is derived again from the KEK.
-	secret.Do(func() { _, c.signers = ledger.Succession(config.Ledger.ID, raw) })
+	secret.Do(c.succession)
+	c.signers = c.successions[len(keks)-1]
 	var err error
 	c.keys, err = ledger.NewVerifier(config.Ledger.ID, c.signers)
 	return c, err
 }
 
-// Signers returns the ledger keys, oldest first: none without a KEK.
+// Signers returns the ledger keys, oldest first, also of versions that are not held any
+// more: none without a KEK.
 func (c *Core) Signers() []ledger.Signer { return c.signers }
 
 // Verifier checks entries of this ledger; nil without a KEK.

@@ -21,7 +21,7 @@ func TestSealedWithoutKEK(t *testing.T) {
 }
 
 // A KEK rotation rewraps an account with its next commit. The old version stays all
-// the same: it is the ledger keys' beginning, and untouched accounts need it.
+// the same: untouched accounts need it.
 func TestRewrap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/passclave/passclave/enclave/secret"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -65,9 +66,10 @@ func (k *ticket) current(h *head) error {
 }
 
 // falseSalt is the salt of an account that does not exist: the same each time, so
-// that asking twice tells nothing.
-func (c *Core) falseSalt(id wire.AccountID) []byte {
-	return wire.Derive(c.keks[0].Key, "false salt", c.config.Ledger.ID, id)[:wire.SaltSize]
+// that asking twice tells nothing, whatever becomes of the KEK's versions meanwhile.
+func (c *Core) falseSalt(id wire.AccountID) (salt []byte) {
+	secret.Do(func() { salt = wire.FalseSalt(c.falseSaltSecret(), id) })
+	return salt
 }
 
 // openTicket checks that a ticket was given by this process at most 10 minutes

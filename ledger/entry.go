@@ -210,11 +210,16 @@ func Succession(ledgerID []byte, keks [][]byte) ([]ed25519.PrivateKey, []Signer)
 		key := Key(ledgerID, kek)
 		s := Signer{Public: key.Public().(ed25519.PublicKey)}
 		if i > 0 {
-			s.Signature = ed25519.Sign(keys[i-1], successor(ledgerID, signers[i-1].Public, s.Public))
+			s = Succeed(ledgerID, keys[i-1], s.Public)
 		}
 		keys, signers = append(keys, key), append(signers, s)
 	}
 	return keys, signers
+}
+
+// Succeed makes a ledger key the successor of another.
+func Succeed(ledgerID []byte, former ed25519.PrivateKey, public ed25519.PublicKey) Signer {
+	return Signer{Public: public, Signature: ed25519.Sign(former, successor(ledgerID, former.Public().(ed25519.PublicKey), public))}
 }
 
 func successor(ledgerID, from, to []byte) []byte {

@@ -15,17 +15,19 @@ const (
 	FrameRequest FrameKind = 1 // Forward → Reply
 	FrameAttest  FrameKind = 2 // Attest → Attestation
 	FrameStatus  FrameKind = 3 // None → Status
+	FrameRewrap  FrameKind = 4 // Rewrap → Rewrapped
 
 	// enclave to host
-	FrameReply  FrameKind = 16 // the end of a host's call
-	FrameNeed   FrameKind = 17 // Need → State
-	FrameAppend FrameKind = 18 // Append → Appended
-	FrameCommit FrameKind = 19 // Commit → Appended
-	FrameRelay  FrameKind = 20 // Relay → Relayed
-	FrameViews  FrameKind = 21 // None → Views
-	FrameStage  FrameKind = 22 // Commit → None
-	FrameSettle FrameKind = 23 // Settle → None
-	FrameKeep   FrameKind = 24 // Keep → Kept
+	FrameReply   FrameKind = 16 // the end of a host's call
+	FrameNeed    FrameKind = 17 // Need → State
+	FrameAppend  FrameKind = 18 // Append → Appended
+	FrameCommit  FrameKind = 19 // Commit → Appended
+	FrameRelay   FrameKind = 20 // Relay → Relayed
+	FrameViews   FrameKind = 21 // None → Views
+	FrameStage   FrameKind = 22 // Commit → None
+	FrameSettle  FrameKind = 23 // Settle → None
+	FrameKeep    FrameKind = 24 // Keep → Kept
+	FrameLineage FrameKind = 25 // Lineage → Lineage
 
 	// host to enclave
 	FrameAnswer FrameKind = 32 // the end of an enclave's call
@@ -246,3 +248,35 @@ type Kept struct {
 
 // MaxApprovals bounds the approvals that a host keeps of one account; the oldest go first.
 const MaxApprovals = 4 * MaxDevices
+
+// Lineage asks the host to keep what an enclave leaves behind for those that will hold a
+// version of the KEK and none before it, and is its answer: what it has. It is sealed:
+// the host loses it or brings it, and can do nothing else with it.
+type Lineage struct {
+	KEK string `cbor:"1,keyasint"`           // version
+	Box []byte `cbor:"2,keyasint,omitempty"` // in the question, absent: only bring it; in the answer: there is none
+}
+
+// Rewrap asks for account keys under the newest version of the KEK. The enclave keeps
+// nothing of it, and tells of an account key no more than whether a wrap opens.
+type Rewrap struct {
+	Accounts []Wrapped `cbor:"1,keyasint,omitempty"` // at most MaxRewraps
+	// Look has the enclave ask the key service for newer versions first, if it has not
+	// been made to just now.
+	Look bool `cbor:"2,keyasint,omitempty"`
+}
+
+// Wrapped are an account's wraps of one epoch.
+type Wrapped struct {
+	Account AccountID `cbor:"1,keyasint"`
+	Wraps   []Wrap    `cbor:"2,keyasint"`
+}
+
+// Rewrapped answers Rewrap.
+type Rewrapped struct {
+	KEK   string `cbor:"1,keyasint"`           // newest version held
+	Wraps []Wrap `cbor:"2,keyasint,omitempty"` // one for each account, in the same order; without Box: none of its wraps opens
+}
+
+// MaxRewraps bounds the accounts of one Rewrap.
+const MaxRewraps = 1024

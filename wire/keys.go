@@ -32,6 +32,19 @@ func WrapKey(kek []byte, s Scope) []byte { return derive(kek, "wrap key", &s, ni
 // LedgerSeed is the Ed25519 seed (RFC 8032) of the ledger key of one KEK version.
 func LedgerSeed(kek, ledgerID []byte) []byte { return Derive(kek, "ledger key", ledgerID) }
 
+// LineageKey seals what an enclave leaves behind for those that will hold this version
+// of the KEK and none before it.
+func LineageKey(kek, ledgerID []byte) []byte { return Derive(kek, "lineage key", ledgerID) }
+
+// FalseSaltSecret is what the salts of accounts that do not exist are derived from. It is
+// the oldest version's, and outlives it.
+func FalseSaltSecret(kek, ledgerID []byte) []byte { return Derive(kek, "false salt secret", ledgerID) }
+
+// FalseSalt is the salt of an account that does not exist.
+func FalseSalt(secret []byte, account AccountID) []byte {
+	return Derive(secret, "false salt", account)[:SaltSize]
+}
+
 // HeadKey seals the account head.
 func HeadKey(accountKey []byte) []byte { return Derive(accountKey, "head key") }
 
@@ -109,6 +122,7 @@ const (
 	LabelPrevious = "previous" // the former epoch's secrets
 	LabelRecovery = "recovery" // the private half of the recovery record
 	LabelManifest = "manifest" // the list of all records
+	LabelLineage  = "lineage"  // ledger keys of earlier KEK versions, for the enclave alone; context: KEK version
 	LabelApproval = "approval" // a device's approval of a discontinued account, for the enclave alone
 )
 

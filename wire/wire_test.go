@@ -291,6 +291,10 @@ func FuzzCommit(f *testing.F) {
 	fuzz[Commit](f, Commit{Records: [][]byte{{1}}, Wraps: []Wrap{{}}, FeedTokens: []Digest{{}}})
 }
 
+func FuzzRewrap(f *testing.F) {
+	fuzz[Rewrap](f, Rewrap{Accounts: []Wrapped{{Wraps: []Wrap{{KEK: "v1", Box: []byte{1}}}}}}, Rewrap{Look: true})
+}
+
 func FuzzFrame(f *testing.F) {
 	f.Add(Frame{Call: 1, Kind: FrameNeed, Body: []byte("x")}.Append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {

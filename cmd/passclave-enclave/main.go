@@ -96,14 +96,15 @@ const (
 	lookAgain = 5 * time.Minute
 )
 
-// unseal gets the KEK, for as long as it takes, and later its newer versions.
+// unseal gets the KEK, for as long as it takes, and later its newer versions: now and
+// then, and at once where the runtime has met one.
 func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *keyrelease.Client) {
 	held, waits := "", newWaits()
 	for {
 		started := time.Now()
 		versions, err := release(ctx, client)
 		if err == nil && versions.names() != held {
-			if err = r.Unseal(versions); err == nil {
+			if err = r.Unseal(ctx, versions); err == nil {
 				held = versions.names()
 				log.Info("unsealed", "versions", len(versions), "took", time.Since(started).Round(time.Millisecond))
 			}
@@ -115,11 +116,13 @@ func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *k
 			log.Warn("no KEK from the key service", "reason", err)
 			r.Sealed(err.Error())
 		}
+		r.Looked()
 		wait := waits.after(err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait/2 + rand.N(wait)):
+		case <-r.Wanted():
 		}
 	}
 }

@@ -223,3 +223,13 @@ func (l *link) Views(ctx context.Context) ([]byte, error) {
 	err := l.call(ctx, wire.FrameViews, struct{}{}, &v)
 	return v.Chain, err
 }
+
+// lineage has the host keep what is left of earlier versions of the KEK, or bring what it
+// has of it: nil, where it has nothing.
+func (l *link) lineage(ctx context.Context, question wire.Lineage) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	var has wire.Lineage
+	err := l.call(ctx, wire.FrameLineage, question, &has)
+	return has.Box, err
+}

@@ -33,10 +33,15 @@ func (r *Runtime) request(ctx context.Context, l *link, body []byte) wire.Result
 	if err != nil {
 		return failed(err)
 	}
-	reply, wrote := r.drive(ctx, l, enclave.Received{
+	received := enclave.Received{
 		Envelope: envelope, Raw: forward.Envelope, Opened: opened,
 		State: forward.State, Now: forward.Now, Time: r.now(), // challenges age while the stream is busy
-	})
+	}
+	core := r.core.Load()
+	reply, wrote := r.drive(ctx, l, core, received)
+	if !wrote && newer[reply.Refusal] && r.look(ctx, core) {
+		reply, wrote = r.drive(ctx, l, r.core.Load(), received)
+	}
 	unlock()
 	if reply.Login != nil {
 		r.issuers.signed.saw(reply.Login.Issued)
@@ -51,9 +56,13 @@ func (r *Runtime) request(ctx context.Context, l *link, body []byte) wire.Result
 	return wire.Result{Value: wire.Marshal(wire.Reply{Response: sealed, Refusal: reply.Refusal})}
 }
 
+// newer are refusals of what an enclave may have sealed or signed that holds a newer
+// version of the KEK than this one does yet.
+var newer = map[wire.Code]bool{wire.CodeWrap: true, wire.CodeEntry: true}
+
 // drive carries out effects until the core replies. The stream's lock is held.
-func (r *Runtime) drive(ctx context.Context, l *link, first enclave.Received) (reply enclave.Reply, wrote bool) {
-	core, entries := r.core.Load(), r.ledger.over(l)
+func (r *Runtime) drive(ctx context.Context, l *link, core *enclave.Core, first enclave.Received) (reply enclave.Reply, wrote bool) {
+	entries := r.ledger.over(l)
 	var state enclave.State
 	var event enclave.Event = first
 	for {

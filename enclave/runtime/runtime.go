@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -44,18 +43,24 @@ type Runtime struct {
 	ledger        backend
 	pace          pace
 
+	lookout lookout
+
 	mu     sync.Mutex
 	links  map[*link]bool
-	kek    string // newest version held
-	reason string // why there is none
+	linked chan struct{} // closed, and made anew, when another host connects
+	held   [][]byte      // secrets in the arena
+	keks   []enclave.KEK // held, oldest first, as the key service gave them
+	kek    string        // newest version held
+	reason string        // why there is none
 
 	attesting sync.Mutex
-	bundle    []byte     // evidence without a nonce, for the key below
-	bundleFor wire.KeyID // guarded by attesting
-	bundleKEK string     // guarded by attesting
+	bundle    []byte        // evidence without a nonce, for the key below
+	bundleFor wire.KeyID    // guarded by attesting
+	bundleOf  *enclave.Core // guarded by attesting; whose ledger keys are in it
 }
 
-// arenaSize holds the boot key and some hundred versions of the KEK.
+// arenaSize holds the boot key, some hundred versions of the KEK and what is left of
+// as many.
 const arenaSize = 64 << 10
 
 // New returns a runtime that answers "sealed" until [Runtime.Unseal].
@@ -67,7 +72,8 @@ func New(o Options) (*Runtime, error) {
 	r := &Runtime{
 		configuration: configuration, digest: wire.ConfigurationHash(o.Configuration),
 		evidence: o.Evidence, log: o.Log, metadata: cmp.Or(o.Metadata, imds.Base), start: time.Now(),
-		links: map[*link]bool{}, reason: "waiting for the key service",
+		links: map[*link]bool{}, linked: make(chan struct{}), reason: "waiting for the key service",
+		lookout: lookout{wanted: make(chan struct{}, 1)},
 	}
 	if r.arena, err = secret.NewArena(arenaSize); err != nil {
 		return nil, err
@@ -99,40 +105,6 @@ func (r *Runtime) now() time.Duration { return time.Since(r.start) }
 // the later of the host's clock and the newest signed time that was seen.
 func (r *Runtime) CertificateTime() time.Time { return r.issuers.signed.now() }
 
-// Unseal gives the runtime the KEK in all its versions, oldest first. The keys
-// are cleared where they come from and held in locked memory.
-func (r *Runtime) Unseal(keks []enclave.KEK) error {
-	if len(keks) == 0 {
-		return errors.New("no KEK")
-	}
-	held := make([]enclave.KEK, len(keks))
-	for i, k := range keks {
-		key, err := r.arena.Hold(k.Key)
-		if err != nil {
-			return err
-		}
-		held[i] = enclave.KEK{Version: k.Version, Key: key}
-	}
-	core, err := enclave.NewCore(r.configuration, r.boot, held)
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.core.Store(core)
-	r.kek, r.reason = held[len(held)-1].Version, ""
-	return nil
-}
-
-// Sealed notes why there is no KEK yet, for the host's readiness. reason must hold no secret.
-func (r *Runtime) Sealed(reason string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.kek == "" {
-		r.reason = reason
-	}
-}
-
 // Serve accepts the host's connections until ctx ends.
 func (r *Runtime) Serve(ctx context.Context, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -162,9 +134,8 @@ func (r *Runtime) Serve(ctx context.Context, listener net.Listener) error {
 			return err
 		}
 		l := newLink(conn)
-		r.mu.Lock()
-		r.links[l] = true
-		r.mu.Unlock()
+		r.join(l)
+		connections.Go(func() { r.leave(ctx, l) })
 		connections.Add(1)
 		go func() {
 			defer connections.Done()
@@ -211,6 +182,8 @@ func (r *Runtime) handle(ctx context.Context, l *link, f wire.Frame) wire.Result
 		return wire.Result{Value: wire.Marshal(answer)}
 	case wire.FrameStatus:
 		return wire.Result{Value: wire.Marshal(r.status())}
+	case wire.FrameRewrap:
+		return r.rewrap(ctx, f.Body)
 	}
 	return failed(wire.Errorf(wire.CodeMalformed, "frame kind %d", f.Kind))
 }
@@ -250,15 +223,12 @@ func (r *Runtime) attest(ctx context.Context, nonce []byte) (*wire.Attestation, 
 	}
 	r.attesting.Lock()
 	defer r.attesting.Unlock()
-	r.mu.Lock()
-	kek := r.kek
-	r.mu.Unlock()
-	if r.bundle == nil || r.bundleFor != id || r.bundleKEK != kek {
+	if r.bundle == nil || r.bundleFor != id || r.bundleOf != core {
 		evidence, err := r.makeEvidence(ctx, core, public, nil)
 		if err != nil {
 			return nil, err
 		}
-		r.bundle, r.bundleFor, r.bundleKEK = evidence, id, kek
+		r.bundle, r.bundleFor, r.bundleOf = evidence, id, core
 	}
 	return &wire.Attestation{Evidence: r.bundle, Challenge: core.Challenge(r.now())}, nil
 }

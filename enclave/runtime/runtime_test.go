@@ -28,6 +28,11 @@ type host struct {
 
 func start(t *testing.T) *Runtime {
 	t.Helper()
+	return startOn(t, newConfiguration(t))
+}
+
+func newConfiguration(t *testing.T) []byte {
+	t.Helper()
 	id := make([]byte, 32)
 	rand.Read(id)
 	config := &wire.Configuration{
@@ -41,6 +46,12 @@ func start(t *testing.T) *Runtime {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return file
+}
+
+// startOn is a new process with a measured configuration.
+func startOn(t *testing.T, file []byte) *Runtime {
+	t.Helper()
 	r, err := New(Options{
 		Configuration: file,
 		Evidence: func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
@@ -54,15 +65,23 @@ func start(t *testing.T) *Runtime {
 	return r
 }
 
+// unsealed is a runtime with the KEK, as if a host had said that there was none before.
 func unsealed(t *testing.T) *Runtime {
 	t.Helper()
 	r := start(t)
-	key := make([]byte, 32)
-	rand.Read(key)
-	if err := r.Unseal([]enclave.KEK{{Version: "v1", Key: key}}); err != nil {
+	held := []enclave.KEK{newKEK("v1")}
+	core, err := enclave.NewCore(r.configuration, r.boot, held)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.install(core, held)
 	return r
+}
+
+func newKEK(version string) enclave.KEK {
+	k := enclave.KEK{Version: version, Key: make([]byte, wire.SecretSize)}
+	rand.Read(k.Key)
+	return k
 }
 
 func dial(t *testing.T, r *Runtime) *host {
@@ -111,6 +130,11 @@ func (h *host) ask(kind wire.FrameKind, body []byte, into any) error {
 	h.t.Helper()
 	call := h.send(kind, body)
 	f := h.frame()
+	for ; f.Kind == wire.FrameLineage; f = h.frame() { // that of a rotation which the test makes
+		if _, err := h.conn.Write(wire.Frame{Call: f.Call, Kind: wire.FrameAnswer, Body: wire.Marshal(wire.Result{Value: wire.Marshal(wire.Lineage{})})}.Append(nil)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
 	if f.Kind != wire.FrameReply || f.Call != call {
 		h.t.Fatalf("frame %d of call %d", f.Kind, f.Call)
 	}

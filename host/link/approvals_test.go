@@ -10,15 +10,15 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// keeper runs a link whose enclave does nothing but what keep asks of it.
-func keeper(t *testing.T, notes link.Notes) func(wire.Keep) (*wire.Kept, error) {
+// asker runs a link whose enclave does nothing but ask what it is told to, in calls of one kind.
+func asker[Q, A any](t *testing.T, kind wire.FrameKind, notes link.Notes) func(Q) (*A, error) {
 	t.Helper()
-	var ask wire.Keep
-	var kept wire.Kept
+	var question Q
+	var answer A
 	var failed error
 	l := link.New(linktest.Start(t, func(c *linktest.Conn, _ wire.Frame) *wire.Result {
-		kept = wire.Kept{}
-		r, ok := c.Call(wire.FrameKeep, wire.Marshal(ask))
+		answer = *new(A)
+		r, ok := c.Call(kind, wire.Marshal(question))
 		if !ok {
 			return nil
 		}
@@ -26,7 +26,7 @@ func keeper(t *testing.T, notes link.Notes) func(wire.Keep) (*wire.Kept, error) 
 		if r.Error != nil {
 			failed = r.Error
 		} else {
-			failed = wire.Unmarshal(r.Value, &kept)
+			failed = wire.Unmarshal(r.Value, &answer)
 		}
 		return linktest.Value(wire.Reply{})
 	}).Dial, storetest.NewMemory(), quiet)
@@ -38,13 +38,17 @@ func keeper(t *testing.T, notes link.Notes) func(wire.Keep) (*wire.Kept, error) 
 	if err := l.Connected(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return func(k wire.Keep) (*wire.Kept, error) {
-		ask = k
+	return func(q Q) (*A, error) {
+		question = q
 		if _, err := l.Forward(t.Context(), &wire.Forward{}); err != nil {
 			t.Fatal(err)
 		}
-		return &kept, failed
+		return &answer, failed
 	}
+}
+
+func keeper(t *testing.T, notes link.Notes) func(wire.Keep) (*wire.Kept, error) {
+	return asker[wire.Keep, wire.Kept](t, wire.FrameKeep, notes)
 }
 
 func TestApprovalsAreKept(t *testing.T) {

@@ -126,7 +126,7 @@ func (c *connection) read(ctx context.Context) error {
 			if err := c.reply(f); err != nil {
 				return err
 			}
-		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews, wire.FrameStage, wire.FrameSettle, wire.FrameKeep:
+		case wire.FrameNeed, wire.FrameAppend, wire.FrameCommit, wire.FrameRelay, wire.FrameViews, wire.FrameStage, wire.FrameSettle, wire.FrameKeep, wire.FrameLineage:
 			select {
 			case c.slots <- struct{}{}:
 			case <-ctx.Done():
@@ -173,6 +173,8 @@ func (c *connection) serve(ctx context.Context, f wire.Frame) wire.Result {
 		return served(f.Body, func(struct{}) (wire.Views, error) { return c.views(ctx) })
 	case wire.FrameKeep:
 		return served(f.Body, func(k wire.Keep) (wire.Kept, error) { return c.link.approvals.keep(ctx, c.link.Notes, k) })
+	case wire.FrameLineage:
+		return served(f.Body, func(l wire.Lineage) (wire.Lineage, error) { return lineage(ctx, c.link.Notes, l) })
 	default:
 		return served(f.Body, func(m wire.Commit) (wire.Appended, error) { return c.link.store.Commit(ctx, &m) })
 	}

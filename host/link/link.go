@@ -64,7 +64,8 @@ type Link struct {
 
 	// Endorsers are reached for the enclave; nil: there are none.
 	Endorsers Endorsers
-	// Notes keep approvals of discontinued accounts; nil: none are kept.
+	// Notes keep approvals of discontinued accounts, and what is left of earlier versions
+	// of the KEK; nil: neither is kept.
 	Notes     Notes
 	approvals approvals
 
@@ -169,6 +170,12 @@ func (l *Link) Attest(ctx context.Context, a wire.Attest) (out wire.Attestation,
 // Status asks the enclave how it is.
 func (l *Link) Status(ctx context.Context) (out wire.Status, err error) {
 	err = l.call(ctx, wire.FrameStatus, struct{}{}, &out)
+	return out, err
+}
+
+// Rewrap has the enclave seal account keys under the newest version of the KEK.
+func (l *Link) Rewrap(ctx context.Context, q wire.Rewrap) (out wire.Rewrapped, err error) {
+	err = l.call(ctx, wire.FrameRewrap, q, &out)
 	return out, err
 }
 

@@ -50,9 +50,16 @@ func Parse(c *wire.Commit) (*Parsed, error) {
 		p.Size += len(b)
 	}
 	for _, w := range c.Wraps {
-		if max(w.Generation, w.Epoch) > math.MaxInt64 {
-			return nil, wire.Errorf(wire.CodeArgument, "wrap out of the database's range")
+		if err := inRange(w); err != nil {
+			return nil, err
 		}
 	}
 	return p, nil
+}
+
+func inRange(w wire.Wrap) error {
+	if max(w.Generation, w.Epoch) > math.MaxInt64 {
+		return wire.Errorf(wire.CodeArgument, "wrap out of the database's range")
+	}
+	return nil
 }

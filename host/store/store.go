@@ -51,6 +51,21 @@ type Store interface {
 	// CodeUnknownDevice: no such account, or no such token.
 	Feed(ctx context.Context, account wire.AccountID, token wire.Digest, after uint64, limit int) (wire.FeedPage, error)
 
+	// Wrapped looks at up to limit accounts after one (nil: from the first), in ascending
+	// order, and returns those that have a wrap of the epoch in force under another
+	// version of the KEK than this one, with all wraps of that epoch in order of their
+	// versions. next is the last account looked at; nil: there are no more.
+	Wrapped(ctx context.Context, kek string, after *wire.AccountID, limit int) (found []wire.Wrapped, next *wire.AccountID, err error)
+
+	// Rewrap makes wraps durable and drops those in whose place they come, all of it or
+	// nothing. Where the epoch of a wrap is in force no more, nothing is done; done counts
+	// the others.
+	Rewrap(ctx context.Context, wraps []Rewrap) (done int, err error)
+
+	// Wraps counts by version of the KEK the wraps of the epochs in force, and those that
+	// commits would bring that are staged.
+	Wraps(ctx context.Context) (map[string]uint64, error)
+
 	// Note returns what SetNote kept under a name; nil if there is nothing.
 	Note(ctx context.Context, name string) ([]byte, error)
 	SetNote(ctx context.Context, name string, value []byte) error
@@ -70,6 +85,10 @@ const (
 	NoteEvidence = "evidence" // the newest evidence of purpose "client", without a nonce: fsck takes the ledger's public keys from it
 	NoteKEK      = "kek"      // the newest version of the KEK that an enclave reported
 )
+
+// NoteLineage names the note of what is left of the versions of the KEK before one, as an
+// enclave sealed it.
+func NoteLineage(version string) string { return "lineage/" + version }
 
 var (
 	// ErrInUse means that another process has the store open.

@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
 
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/ledger/ledgertest"
 	"github.com/passclave/passclave/wire"
@@ -76,6 +78,29 @@ func (a *Account) Change(n int) *wire.Commit {
 	d := wire.BlobHash(c.Blobs[0])
 	a.blob = &d
 	return a.entry(c)
+}
+
+// NewEpoch returns a commit that begins an epoch, wrapped under a version of the KEK, and
+// drops the former one's wraps under others.
+func (a *Account) NewEpoch(kek string, dropped ...string) *wire.Commit {
+	former := a.Epoch
+	a.Epoch++
+	c := a.Change(0)
+	c.Wraps = []wire.Wrap{a.Wrap(kek)}
+	for _, d := range dropped {
+		c.DroppedWraps = append(c.DroppedWraps, wire.Wrap{Generation: 1, Epoch: former, KEK: d})
+	}
+	return c
+}
+
+// Wrap returns a wrap of the epoch that is made next, whose box says so.
+func (a *Account) Wrap(kek string) wire.Wrap {
+	return wire.Wrap{Generation: 1, Epoch: a.Epoch, KEK: kek, Box: fmt.Appendf(nil, "%s of epoch %d", a.ID, a.Epoch)}
+}
+
+// Rewrap returns the account key under another version of the KEK.
+func (a *Account) Rewrap(kek string, former ...string) store.Rewrap {
+	return store.Rewrap{Account: a.ID, Wrap: a.Wrap(kek), Former: former}
 }
 
 // Delete returns a commit that deletes the oldest record.

@@ -60,14 +60,8 @@ func (m *Memory) Load(_ context.Context, n wire.Need) (wire.State, error) {
 		}
 		return out, nil
 	}
-	last, _ := ledger.ParseEntry(a.entries[len(a.entries)-1])
 	if n.State {
-		out.Newest, out.Head = a.entries[len(a.entries)-1], a.head
-		for _, w := range a.wraps {
-			if w.Generation == last.Generation && w.Epoch == last.Epoch {
-				out.Wraps = append(out.Wraps, w)
-			}
-		}
+		out.Newest, out.Head, out.Wraps = a.entries[len(a.entries)-1], a.head, a.inForce()
 	}
 	if n.After != nil {
 		i := 0

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -58,7 +59,12 @@ func model(t *testing.T, f *fixture) {
 		for range rapid.IntRange(1, 12).Draw(r, "steps") {
 			a := accounts[rapid.IntRange(0, len(accounts)-1).Draw(r, "account")]
 			var c *wire.Commit
-			switch kind := rapid.IntRange(0, 5).Draw(r, "kind"); {
+			switch kind := rapid.IntRange(0, 7).Draw(r, "kind"); {
+			case kind == 6:
+				rewrapBoth(r, f, memory, a)
+				continue
+			case kind == 7 && a.At.Sequence > 0:
+				c = a.NewEpoch(version(r), version(r))
 			case kind == 0 && len(sent) > 0:
 				c = sent[rapid.IntRange(0, len(sent)-1).Draw(r, "again")]
 			case kind == 1 && a.At.Sequence > 0:
@@ -84,6 +90,19 @@ func model(t *testing.T, f *fixture) {
 	})
 }
 
+func version(r *rapid.T) string { return string('1' + rune(rapid.IntRange(0, 2).Draw(r, "version"))) }
+
+// rewrapBoth rewraps in both stores, at times for an epoch that is not the one in force.
+func rewrapBoth(r *rapid.T, f *fixture, memory *Memory, a *Account) {
+	w := a.Rewrap(version(r), version(r), version(r))
+	w.Wrap.Epoch += rapid.Uint64Range(0, 1).Draw(r, "ahead")
+	got, gotErr := f.Rewrap(f.ctx, []store.Rewrap{w})
+	want, wantErr := memory.Rewrap(f.ctx, []store.Rewrap{w})
+	if got != want || wire.CodeOf(gotErr) != wire.CodeOf(wantErr) {
+		r.Fatalf("Rewrap: %d, %v; the model %d, %v", got, gotErr, want, wantErr)
+	}
+}
+
 func compare(r *rapid.T, f *fixture, memory *Memory, a *Account) {
 	after := uint64(rapid.IntRange(0, 10).Draw(r, "after"))
 	n := wire.Need{Account: a.ID, State: true, After: &after, Records: a.Handles(), Manifest: rapid.Bool().Draw(r, "manifest")}
@@ -95,10 +114,30 @@ func compare(r *rapid.T, f *fixture, memory *Memory, a *Account) {
 	if !reflect.DeepEqual(got, want) || wire.CodeOf(gotErr) != wire.CodeOf(wantErr) {
 		r.Fatalf("Load: %+v, %v; the model %+v, %v", got, gotErr, want, wantErr)
 	}
+	kek, before := version(r), previous(a.ID)
+	found, next, gotErr := f.Wrapped(f.ctx, kek, &before, 1)
+	wantFound, wantNext, wantErr := memory.Wrapped(f.ctx, kek, &before, 1)
+	if a.At.Sequence > 0 && (!same(found, wantFound) || !reflect.DeepEqual(next, wantNext) || gotErr != nil || wantErr != nil) {
+		r.Fatalf("Wrapped: %+v, %v, %v; the model %+v, %v, %v", found, next, gotErr, wantFound, wantNext, wantErr)
+	}
 	token, limit := wire.FeedTokenHash(a.Token()), rapid.IntRange(1, 5).Draw(r, "limit")
 	page, gotErr := f.Feed(f.ctx, a.ID, token, after, limit)
 	wantPage, wantErr := memory.Feed(f.ctx, a.ID, token, after, limit)
 	if !reflect.DeepEqual(page, wantPage) || wire.CodeOf(gotErr) != wire.CodeOf(wantErr) {
 		r.Fatalf("Feed: %+v, %v; the model %+v, %v", page, gotErr, wantPage, wantErr)
 	}
+}
+
+// same compares what may be empty.
+func same(a, b []wire.Wrapped) bool { return len(a) == 0 && len(b) == 0 || reflect.DeepEqual(a, b) }
+
+// previous is the ID before an ID: what comes after it begins with that one.
+func previous(id wire.AccountID) wire.AccountID {
+	for i := len(id) - 1; i >= 0; i-- {
+		id[i]--
+		if id[i] != 0xff {
+			break
+		}
+	}
+	return id
 }

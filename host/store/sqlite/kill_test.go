@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/host/storetest"
 	"github.com/passclave/passclave/ledger"
@@ -43,7 +44,8 @@ func fixedKeys() (*ledgertest.Keys, error) {
 
 const writers = 8
 
-// write commits to one account a goroutine for ever, and says on stdout what was acknowledged.
+// write commits to one account a goroutine for ever, rewraps it after each time, and says
+// on stdout what was acknowledged.
 func write(folder, round string) error {
 	keys, err := fixedKeys()
 	if err != nil {
@@ -64,6 +66,14 @@ func write(folder, round string) error {
 					return
 				}
 				fmt.Printf("%s %d\n", a.ID, a.At.Sequence) // one write each: lines do not mix
+				former, next := "1", "2"
+				if a.At.Sequence%2 == 0 {
+					former, next = next, former
+				}
+				if _, err := s.Rewrap(context.Background(), []store.Rewrap{a.Rewrap(next, former)}); err != nil {
+					errs <- err
+					return
+				}
 			}
 		})
 	}
@@ -121,6 +131,9 @@ func TestKilledWriter(t *testing.T) {
 			e, err := ledger.ParseEntry(state.Newest)
 			if err != nil || e.Sequence < want {
 				t.Fatalf("account %s: entry %d was acknowledged, %+v stands (%v)", account, want, e, err)
+			}
+			if len(state.Wraps) != 1 {
+				t.Fatalf("account %s: half of a rewrap stands: %+v", account, state.Wraps)
 			}
 		}
 		if err := s.Close(); err != nil {
