@@ -19,7 +19,7 @@ type keyPlace struct {
 
 func keyFlags(f *flag.FlagSet) *keyPlace {
 	k := &keyPlace{}
-	f.StringVar(&k.state, "state", "", "`folder` of the key file; with an HSM of locks alone")
+	f.StringVar(&k.state, "state", "", "`folder` of the audit log and the key file; with an HSM of audit log and locks")
 	k.tokenFlags(f)
 	return k
 }

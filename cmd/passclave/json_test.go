@@ -79,7 +79,7 @@ func members(b *strings.Builder, indent string, t reflect.Type) {
 		members(b, indent+"  ", t.Elem())
 	case t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]():
 		for f := range t.Fields() {
-			if !f.IsExported() {
+			if !f.IsExported() && !f.Anonymous {
 				continue
 			}
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
