@@ -88,10 +88,17 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// lock keeps other processes of the folder from changing anything (unix.LOCK_SH), or from
-// reading too (unix.LOCK_EX): to them a change is one step, also where the token has several.
-func (s *Store) lock(how int) (unlock func() error, err error) {
-	f, err := os.OpenFile(filepath.Join(s.config.Dir, "pkcs11.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// Locks between the processes of a folder. Who reads shares the first, who changes something
+// has it alone: to others a change is one step, also where the token has several. The second
+// is for logins, one at a time: SoftHSM rewrites the token's own file at each, and a process that
+// looks for the token just then finds none.
+const (
+	lockFile      = "pkcs11.lock"
+	loginLockFile = "pkcs11-login.lock"
+)
+
+func (s *Store) lock(name string, how int) (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(s.config.Dir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +110,7 @@ func (s *Store) lock(how int) (unlock func() error, err error) {
 
 // read runs f, twice where the token is lost meanwhile.
 func (s *Store) read(ctx context.Context, f func(*session) error) error {
-	unlock, err := s.lock(unix.LOCK_SH)
+	unlock, err := s.lock(lockFile, unix.LOCK_SH)
 	if err != nil {
 		return err
 	}
@@ -113,7 +120,7 @@ func (s *Store) read(ctx context.Context, f func(*session) error) error {
 
 // change runs f, once: where the token is lost meanwhile, what f wrote may be there.
 func (s *Store) change(ctx context.Context, f func(*session) error) error {
-	unlock, err := s.lock(unix.LOCK_EX)
+	unlock, err := s.lock(lockFile, unix.LOCK_EX)
 	if err != nil {
 		return err
 	}

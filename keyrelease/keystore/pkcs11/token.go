@@ -11,6 +11,7 @@ import (
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
+	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/keyrelease/keystore"
 )
@@ -154,6 +155,11 @@ func (s *Store) connect() error {
 // login initialises the library, finds the token and logs in. The library's codes are not
 // in the errors' chains: nobody is to take them for those of a session.
 func (s *Store) login() (c *connection, err error) {
+	unlock, err := s.lock(loginLockFile, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := s.module.Initialize(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %v", ErrModule, s.config.Module, err)
 	}

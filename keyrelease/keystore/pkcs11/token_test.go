@@ -135,6 +135,21 @@ func TestAnotherToken(t *testing.T) {
 	}
 }
 
+// Processes that start at once all find the token, which each login rewrites in SoftHSM.
+func TestStartTogether(t *testing.T) {
+	t.Parallel()
+	k, _, _ := made(t)
+	all := make([]*process, 8)
+	for i := range all {
+		all[i] = k.process(t)
+	}
+	for _, p := range all {
+		if list, err := p.Versions(t.Context(), "kek"); err != nil || len(list) != 1 {
+			t.Errorf("%+v, %v", list, err)
+		}
+	}
+}
+
 // Whatever an HSM calls its loss, a read is tried once more after a new login.
 func TestLossByAnyName(t *testing.T) {
 	t.Parallel()
