@@ -42,6 +42,7 @@ func TestJSONShapes(t *testing.T) {
 		{"up", addresses{}},
 		{"fsck", checked{}},
 		{"keys backup, restore", backup{}},
+		{"keys reseal", resealed{}},
 		{"every error, as {\"error\": …}", jsonError{}},
 	} {
 		fmt.Fprintf(&b, "%s\n", s.command)

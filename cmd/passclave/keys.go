@@ -18,7 +18,7 @@ import (
 
 func (a *app) keysCommand() *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "The service's key-encryption key"}
-	c.AddCommand(a.keysBackupCommand(), a.keysRestoreCommand())
+	c.AddCommand(a.keysResealCommand(), a.keysBackupCommand(), a.keysRestoreCommand())
 	return c
 }
 

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/passclave/passclave/development/stack"
+	"github.com/passclave/passclave/host/api"
+	"github.com/passclave/passclave/wire"
+)
+
+// operator reaches a host where it listens for its operator (passclave-host -metrics).
+type operator struct {
+	where  string // for messages
+	url    string
+	client *http.Client
+}
+
+// operatorFlag adds --host.
+func operatorFlag(c *cobra.Command, host *string) {
+	c.Flags().StringVar(host, "host", "", "where the host listens for its operator, as its -metrics has it: http://`ADDRESS` or unix:PATH (default: that in the state folder)")
+}
+
+// operatorOf returns the operator of a host, or of the one in a state folder.
+func operatorOf(host, state string) (*operator, error) {
+	if host == "" {
+		host = "unix:" + stack.OperatorSocket(state)
+	}
+	if path, ok := strings.CutPrefix(host, "unix:"); ok {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+		return &operator{filepath.Clean(path), "http://host", &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+	}
+	if !strings.HasPrefix(host, "http://") && !strings.HasPrefix(host, "https://") {
+		return nil, usagef("--host %q is neither http://ADDRESS nor unix:PATH", host)
+	}
+	return &operator{host, strings.TrimRight(host, "/"), http.DefaultClient}, nil
+}
+
+// hangs asks how much hangs on which version of the KEK.
+func (o *operator) hangs(ctx context.Context) (*api.Reseal, error) {
+	var out api.Reseal
+	err := o.ask(ctx, http.MethodGet, func(d *json.Decoder) error { return d.Decode(&out) })
+	return &out, err
+}
+
+// reseal has the host rewrap, and calls each with every line of progress. It returns the
+// last one.
+func (o *operator) reseal(ctx context.Context, each func(*api.Reseal)) (*api.Reseal, error) {
+	var last api.Reseal
+	err := o.ask(ctx, http.MethodPost, func(d *json.Decoder) error {
+		for !last.Finished {
+			last = api.Reseal{}
+			if err := d.Decode(&last); err != nil {
+				return err
+			}
+			each(&last)
+		}
+		if last.Error != "" {
+			return &wire.Error{Code: last.Error}
+		}
+		return nil
+	})
+	return &last, err
+}
+
+func (o *operator) ask(ctx context.Context, method string, read func(*json.Decoder) error) error {
+	r, err := http.NewRequestWithContext(ctx, method, o.url+"/reseal", nil)
+	if err != nil {
+		return usagef("--host is no address")
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := o.client.Do(r)
+	if err != nil {
+		return fmt.Errorf("no host listens for its operator at %s: %w", o.where, errors.Unwrap(err))
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 200))
+		return fmt.Errorf("the host at %s answers %d: %s", o.where, answer.StatusCode, printable(strings.TrimSpace(string(text))))
+	}
+	if err := read(json.NewDecoder(answer.Body)); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the host at %s ended before it was done", o.where)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
