@@ -174,3 +174,30 @@ func TestRealEvidenceAttacked(t *testing.T) {
 		})
 	}
 }
+
+// Only a root that no maker has is called a simulation's: not hardware, not what lacks
+// certificates, and not what is forged below a maker's root.
+func TestSimulated(t *testing.T) {
+	t.Parallel()
+	file := at.Configuration(t)
+	now := time.Now()
+	incomplete, forged := aciBundle(t), aciBundle(t)
+	incomplete.Certificates, incomplete.HostAMD = nil, nil
+	forged.Report = bytes.Clone(forged.Report)
+	forged.Report[0x90] ^= 1
+	for name, test := range map[string]struct {
+		b    *attestation.Bundle
+		want bool
+	}{
+		"simulated SNP":    {at.Bundle(t, at.ClientData(t, file), file), true},
+		"simulated TDX":    {at.TDXBundle(t, at.ReleaseData(t, file), file), true},
+		"hardware":         {aciBundle(t), false},
+		"no certificates":  {incomplete, false},
+		"forged":           {forged, false},
+		"without platform": {&attestation.Bundle{}, false},
+	} {
+		if got := attestation.Simulated(test.b, now); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package attestation
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,6 +34,14 @@ func Genuine(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
 // looked at, nor are they in the claims: these say nothing about any key.
 func Hardware(b *Bundle, roots Roots, now time.Time) (*Claims, error) {
 	return hardware(b, roots, now, nil)
+}
+
+// Simulated reports whether a bundle's certificates end at a root that no hardware maker
+// has, as a simulation's do, and a forger's. It is for whoever shows evidence and judges
+// nothing: that it is not so does not make evidence genuine, nor is anything else verified.
+func Simulated(b *Bundle, now time.Time) bool {
+	_, err := Hardware(b, Roots{}, now) // which finds a strange root before what may be wrong under it
+	return errors.Is(err, &Error{Check: CheckRoot})
 }
 
 func genuine(b *Bundle, roots Roots, now time.Time, known *Cache) (*Claims, error) {

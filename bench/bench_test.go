@@ -13,7 +13,7 @@ import (
 // BenchmarkAssertion is an assertion through host and enclave in one process, from
 // the HTTP handler on: for profiles of both. The client's part is done before.
 func BenchmarkAssertion(b *testing.B) {
-	p, err := newInProcess(b.Context(), b.TempDir(), 16)
+	p, err := newSeeded(b.Context(), b.TempDir(), 16)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func BenchmarkAssertion(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for _, r := range requests {
-		if _, err := p.exchange(r); err != nil {
+		if _, err := p.serve(r); err != nil {
 			b.Fatal(err)
 		}
 	}

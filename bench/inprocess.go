@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/pem"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,67 +15,137 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
+	"time"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/development/issuer"
 	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/enclave/runtime"
 	"github.com/passclave/passclave/host/api"
 	"github.com/passclave/passclave/host/link"
+	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/wire"
 )
 
+// backing is a ledger for an [inProcess]: what the measured configuration names, and
+// what the host has of it.
+type backing struct {
+	*benchKeys
+	identity  wire.LedgerIdentity
+	azure     *wire.AzureLedger // with an azure ledger alone
+	metadata  string            // where tokens for it come from
+	store     store.Store
+	endorsers link.Endorsers // with an endorsed ledger alone
+}
+
+// overSQLite returns the local ledger's backing.
+func overSQLite(k *benchKeys, s *sqlite.Store) backing {
+	return backing{benchKeys: k, store: s, identity: wire.LedgerIdentity{ID: k.LedgerID, Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1}}
+}
+
 // inProcess is host and enclave in this process: the same code behind the HTTP
-// handler, a unix socket between them and a small store. It is for counting
-// allocations and for profiles, where one process has to see both.
+// handler, and a unix socket between them. It is for counting allocations, for
+// profiles, and for ledgers that no stack has.
 type inProcess struct {
+	asker   // its spent is time on the clock
 	people  population
 	handler http.Handler
-	session *session
+	issuing *httptest.Server
+	own     *sqlite.Store // nil: the store is somebody else's
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	store   *sqlite.Store
 }
 
-// newInProcess founds one in a folder, with so many seeded accounts.
-func newInProcess(ctx context.Context, folder string, accounts int) (*inProcess, error) {
-	random := func() []byte { b := make([]byte, wire.SecretSize); rand.Read(b); return b }
-	config := wire.Configuration{
-		Version:          wire.ConfigurationVersion,
-		Ledger:           wire.LedgerIdentity{ID: random(), Backend: wire.BackendLocal, Genesis: make([]byte, 32), Number: 1},
-		Issuers:          []wire.Issuer{{Issuer: "https://issuer.example", ClientIDs: []string{"bench"}, Algorithms: []string{"ES256"}}},
-		PIN:              wire.PINConfiguration{ConsecutiveLimit: 10, LifetimeLimit: 100, Argon2id: wire.Argon2id{MemoryKiB: 8, Time: 1, Parallelism: 1}},
-		UserVerification: wire.PlatformUserVerification{Origins: []string{}},
-		KeyService:       wire.KeyService{Attestation: "https://keys.example", Vault: "https://keys.example", Key: "kek"},
-	}
-	file, err := config.Encode()
-	if err != nil {
-		return nil, err
-	}
-	kek := random()
-	core, err := enclave.NewCore(&config, random(), []enclave.KEK{{Version: "1", Key: bytes.Clone(kek)}})
-	if err != nil {
-		return nil, err
-	}
-	p := &inProcess{people: population{random(), accounts}}
-	if p.store, err = sqlite.Open(folder); err != nil {
-		return nil, err
+// newInProcess starts one with its socket in a folder. The store stays the caller's.
+func newInProcess(ctx context.Context, folder string, b backing) (*inProcess, error) {
+	p := &inProcess{}
+	began := time.Now()
+	p.spent = func() (time.Duration, error) { return time.Since(began), nil }
+	p.exchange = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+		r := httptest.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
+		r.Header["Content-Type"] = []string{"application/cbor"}
+		r.RemoteAddr = "127.0.0.1:1" // from there any number of calls may come
+		return p.serve(r)
 	}
 	ctx, p.stop = context.WithCancel(ctx)
-	if err := p.start(ctx, file, kek, core, filepath.Join(folder, "enclave.sock")); err != nil {
+	if err := p.start(ctx, b, filepath.Join(folder, "enclave.sock")); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-func (p *inProcess) start(ctx context.Context, file, kek []byte, core *enclave.Core, socket string) error {
-	commits, failed := p.people.commits(core, func(int) {})
-	if err := errors.Join(p.store.Seed(ctx, commits), failed()); err != nil {
+// newSeeded starts one over a local ledger with so many seeded accounts.
+func newSeeded(ctx context.Context, folder string, accounts int) (*inProcess, error) {
+	k, err := newBenchKeys()
+	if err != nil {
+		return nil, err
+	}
+	s, err := sqlite.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newInProcess(ctx, folder, overSQLite(k, s))
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	p.own, p.people = s, population{random(), accounts}
+	core, err := enclave.NewCore(p.config, random(), k.keks())
+	if err == nil {
+		commits, failed := p.people.commits(core, func(int) {})
+		err = errors.Join(s.Seed(ctx, commits), failed())
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func random() []byte {
+	b := make([]byte, wire.SecretSize)
+	rand.Read(b)
+	return b
+}
+
+// issue starts the issuer and returns it as the measured configuration names it.
+func (p *inProcess) issue() (out wire.Issuer, err error) {
+	if p.issuer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return out, err
+	}
+	p.issuing = httptest.NewUnstartedServer(nil)
+	out = wire.Issuer{Issuer: "https://" + p.issuing.Listener.Addr().String(), ClientIDs: []string{"bench"}, Algorithms: []string{"ES256"}}
+	i, err := issuer.New(issuer.Config{URL: out.Issuer, Key: p.issuer, ClientIDs: out.ClientIDs, Now: time.Now, Log: quiet})
+	if err != nil {
+		return out, err
+	}
+	p.issuing.Config.Handler = i
+	p.issuing.StartTLS()
+	out.Roots = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.issuing.Certificate().Raw}))
+	return out, nil
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
+	i, err := p.issue()
+	if err != nil {
 		return err
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	e, err := runtime.New(runtime.Options{Configuration: file, Log: quiet,
+	p.config = &wire.Configuration{
+		Version:          wire.ConfigurationVersion,
+		Ledger:           b.identity,
+		AzureLedger:      b.azure,
+		Issuers:          []wire.Issuer{i},
+		PIN:              wire.PINConfiguration{ConsecutiveLimit: 10, LifetimeLimit: 100, Argon2id: wire.Argon2id{MemoryKiB: 8, Time: 1, Parallelism: 1}},
+		UserVerification: wire.PlatformUserVerification{Origins: []string{}},
+		KeyService:       wire.KeyService{Attestation: "https://keys.example", Vault: "https://keys.example", Key: "kek"},
+	}
+	file, err := p.config.Encode()
+	if err != nil {
+		return err
+	}
+	e, err := runtime.New(runtime.Options{Configuration: file, Log: quiet, Metadata: b.metadata,
 		Evidence: func(_ context.Context, runtimeData []byte) (*attestation.Bundle, error) {
 			return &attestation.Bundle{Platform: attestation.PlatformSEVSNP, RuntimeData: runtimeData}, nil
 		}})
@@ -87,27 +159,29 @@ func (p *inProcess) start(ctx context.Context, file, kek []byte, core *enclave.C
 	p.running.Go(func() { e.Serve(ctx, listener) })
 	l := link.New(func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}, p.store, quiet)
+	}, b.store, quiet)
+	l.Endorsers = b.endorsers
 	p.running.Go(func() { l.Run(ctx) })
-	if err := e.Unseal(ctx, []enclave.KEK{{Version: "1", Key: kek}}); err != nil { // which waits for the host
+	if err := e.Unseal(ctx, b.keks()); err != nil { // which waits for the host
 		return err
 	}
 	if err := l.Connected(ctx); err != nil {
 		return err
 	}
-	p.handler = api.New(api.Options{Store: p.store, Enclave: l, Log: quiet})
-	attested, err := p.exchange(httptest.NewRequest(http.MethodGet, "/v1/attestation", nil))
-	if err != nil {
-		return err
-	}
-	p.session, err = newSession(attested)
-	return err
+	p.handler = api.New(api.Options{Store: b.store, Enclave: l, Log: quiet})
+	return p.attest(ctx)
 }
 
 func (p *inProcess) close() error {
 	p.stop()
 	p.running.Wait()
-	return p.store.Close()
+	if p.issuing != nil {
+		p.issuing.Close()
+	}
+	if p.own != nil {
+		return p.own.Close()
+	}
+	return nil
 }
 
 // answer is a minimal http.ResponseWriter.
@@ -124,13 +198,10 @@ func (a *answer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (p *inProcess) exchange(r *http.Request) ([]byte, error) {
+func (p *inProcess) serve(r *http.Request) ([]byte, error) {
 	a := &answer{header: make(http.Header, 8)}
 	p.handler.ServeHTTP(a, r)
-	if a.status != http.StatusOK {
-		return nil, fmt.Errorf("HTTP %d: %x", a.status, a.body)
-	}
-	return a.body, nil
+	return answered(a.status, a.body)
 }
 
 // post makes the HTTP request of a sealed one.
@@ -162,7 +233,7 @@ func (p *inProcess) allocs(n int, prepare func(i int) (*prepared, error)) (float
 	var err error
 	count := mallocs(func() {
 		for i := range posts {
-			if answers[i], err = p.exchange(posts[i]); err != nil {
+			if answers[i], err = p.serve(posts[i]); err != nil {
 				return
 			}
 		}
@@ -190,7 +261,7 @@ func mallocs(f func()) uint64 {
 
 // allocations returns the heap allocations of one assertion and of one create.
 func allocations(ctx context.Context, folder string) (assertion, create float64, err error) {
-	p, err := newInProcess(ctx, folder, 16)
+	p, err := newSeeded(ctx, folder, 16)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -1,37 +1,29 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
-	"time"
 
 	"github.com/passclave/passclave/development/postgres"
-	"github.com/passclave/passclave/host/endorsers"
-	postgresstore "github.com/passclave/passclave/host/store/postgres"
+	"github.com/passclave/passclave/enclave"
 	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/host/storetest"
 	"github.com/passclave/passclave/ledger"
-	"github.com/passclave/passclave/ledger/endorsed"
-	"github.com/passclave/passclave/ledger/endorsement"
-	"github.com/passclave/passclave/ledger/endorser"
 	"github.com/passclave/passclave/ledger/ledgertest"
 	"github.com/passclave/passclave/ledger/local"
 	"github.com/passclave/passclave/wire"
 )
 
-// ledgerRows measures the ledger's backends without a service around them, in
-// microseconds on the clock: appends by 1 and by 64 writers beside the database's own
-// durable writes of the same bytes, and reads of a head beside one round trip.
+// ledgerRows measures the ledger's backends, in microseconds on the clock: without a
+// service around them, appends by 1 and by 64 writers beside the database's own durable
+// writes of the same bytes, and reads of a head beside one round trip; with a host and an
+// enclave around them, PIN attempts.
 func ledgerRows(ctx context.Context) (rows []*result, err error) {
 	folder, err := passable()
 	if err != nil {
@@ -42,12 +34,18 @@ func ledgerRows(ctx context.Context) (rows []*result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer runtime.KeepAlive(make([]byte, ballast))
 	if rows, err = localRows(ctx, filepath.Join(folder, "local"), k); err != nil {
 		return nil, err
 	}
+	row, err := azureRow(ctx, folder, k)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, row)
 	server, err := postgres.Start(ctx, postgres.Options{Dir: filepath.Join(folder, "s")})
 	if errors.Is(err, postgres.ErrNotFound) {
-		say("ledger-endorsed and head-read are NOT MEASURED: %v", err)
+		say("the endorsed ledger is NOT MEASURED: %v", err)
 		return rows, nil
 	}
 	if err != nil {
@@ -58,20 +56,29 @@ func ledgerRows(ctx context.Context) (rows []*result, err error) {
 	return append(rows, more...), err
 }
 
-func newBenchKeys() (*ledgertest.Keys, error) {
-	id, kek := make([]byte, 32), make([]byte, 32)
-	rand.Read(id)
-	rand.Read(kek)
+// benchKeys are a ledger's keys, and the KEK that they derive from.
+type benchKeys struct {
+	*ledgertest.Keys
+	kek []byte
+}
+
+func newBenchKeys() (*benchKeys, error) {
+	id, kek := random(), random()
 	private, signers := ledger.Succession(id, [][]byte{kek})
 	v, err := ledger.NewVerifier(id, signers)
-	return &ledgertest.Keys{LedgerID: id, Private: private[0], Verifier: v, Signers: signers}, err
+	return &benchKeys{&ledgertest.Keys{LedgerID: id, Private: private[0], Verifier: v, Signers: signers}, kek}, err
+}
+
+// keks returns what an enclave is unsealed with, which clears it.
+func (k *benchKeys) keks() []enclave.KEK {
+	return []enclave.KEK{{Version: "1", Key: bytes.Clone(k.kek)}}
 }
 
 var ledgerWriters = []int{1, 64}
 
 // localRows measures the local ledger. Its floor is SQLite, with as many rows in one
 // transaction as wait.
-func localRows(ctx context.Context, folder string, k *ledgertest.Keys) (rows []*result, err error) {
+func localRows(ctx context.Context, folder string, k *benchKeys) (rows []*result, err error) {
 	s, err := sqlite.Open(folder)
 	if err != nil {
 		return nil, err
@@ -90,15 +97,16 @@ func localRows(ctx context.Context, folder string, k *ledgertest.Keys) (rows []*
 		}
 		rows = append(rows, row)
 	}
-	return rows, nil
+	row, err := pinRow(ctx, folder, overSQLite(k, s), bare.write)
+	return append(rows, row), err
 }
 
 // appendRow measures appends in turns with bare writes.
-func appendRow(ctx context.Context, name string, writers int, k *ledgertest.Keys, l ledger.Ledger, bare func(*wire.Commit) error) (*result, error) {
+func appendRow(ctx context.Context, name string, writers int, k *benchKeys, l ledger.Ledger, bare func(*wire.Commit) error) (*result, error) {
 	var mine, others []*storetest.Account
 	for i := range writers {
-		mine = append(mine, storetest.NewAccount(k, fmt.Sprint(name, writers, " ", i)))
-		others = append(others, storetest.NewAccount(k, fmt.Sprint(name, writers, " bare ", i)))
+		mine = append(mine, storetest.NewAccount(k.Keys, fmt.Sprint(name, writers, " ", i)))
+		others = append(others, storetest.NewAccount(k.Keys, fmt.Sprint(name, writers, " bare ", i)))
 	}
 	appends := func(c *wire.Commit) error {
 		_, err := l.CompareAndAppend(ctx, c)
@@ -106,11 +114,11 @@ func appendRow(ctx context.Context, name string, writers int, k *ledgertest.Keys
 	}
 	var each, floors []float64
 	for round := range postgresRounds + 1 {
-		us, err := written(mine, appends)
+		us, err := written(mine, change, appends)
 		if err != nil {
 			return nil, err
 		}
-		floor, err := written(others, bare)
+		floor, err := written(others, change, bare)
 		if err != nil {
 			return nil, err
 		}
@@ -205,236 +213,4 @@ func (b *bareSQLite) insert(batch []bareJob) error {
 		}
 	}
 	return tx.Commit()
-}
-
-// endorsedHost is the host in the same process: the store in PostgreSQL, and endorsers
-// behind loopback sockets.
-type endorsedHost struct {
-	*postgresstore.Store
-	*endorsers.Pool
-}
-
-func (h endorsedHost) Close() error {
-	h.Pool.Close()
-	return h.Store.Close()
-}
-
-func (h endorsedHost) Newest(ctx context.Context, account wire.AccountID) ([]byte, error) {
-	state, err := h.Load(ctx, wire.Need{Account: account, State: true})
-	return state.Newest, err
-}
-
-// admitAll takes the bench's own keys for an enclave's, and any endorser.
-type admitAll struct{ signers []ledger.Signer }
-
-func (a admitAll) Enclave([]byte, wire.Digest) ([]ledger.Signer, error) { return a.signers, nil }
-func (admitAll) Successor([]byte, []byte, []byte) error                 { return nil }
-
-// endorsedRows measures the endorsed ledger: appends beside PostgreSQL's own writes, and
-// reads beside a round trip over a unix socket. Database, endorsers and host share the
-// machine's cores with what they are compared with.
-func endorsedRows(ctx context.Context, folder, database string, k *ledgertest.Keys) (rows []*result, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	defer cancel()
-	public, operator, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	var addresses []string
-	for i := range 3 {
-		e := endorser.New(&endorser.Configuration{Ledger: k.LedgerID, Number: 1, Operator: wire.Base64(public)}, admitAll{k.Signers})
-		path := filepath.Join(folder, fmt.Sprint("e", i))
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, err
-		}
-		serving.Go(func() { (&endorser.Server{Endorser: e, Evidence: e.Key()}).Serve(ctx, l) })
-		addresses = append(addresses, "unix:"+path)
-	}
-	o := endorsers.Operator{Key: operator}
-	f, err := o.Found(ctx, k.LedgerID, 1, 1, addresses)
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(folder, "endorsers.json")
-	if err := f.Write(file); err != nil {
-		return nil, err
-	}
-	chain, err := f.Views()
-	if err != nil {
-		return nil, err
-	}
-	v, err := endorsement.ParseView(chain.Links[0].View)
-	if err != nil {
-		return nil, err
-	}
-	s, err := postgresstore.Open(ctx, database)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := endorsers.Open(file)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	host := endorsedHost{s, pool}
-	defer func() { err = errors.Join(err, host.Close()) }()
-	genesis := v.Hash()
-	l := endorsed.New(endorsed.Options{
-		Identity: wire.LedgerIdentity{ID: k.LedgerID, Backend: wire.BackendEndorsed, Genesis: genesis[:], Number: 1},
-		Verifier: func() *ledger.Verifier { return k.Verifier },
-		Key: func() (ed25519.PublicKey, func([]byte) []byte) {
-			return k.Signers[0].Public, func(message []byte) []byte { return ed25519.Sign(k.Private, message) }
-		},
-		Evidence: func(context.Context) ([]byte, error) { return []byte("evidence"), nil },
-	}).Over(host)
-	bare, closeBare, err := barePostgres(ctx, database)
-	if err != nil {
-		return nil, err
-	}
-	defer closeBare()
-	for _, writers := range ledgerWriters {
-		row, err := appendRow(ctx, "ledger-endorsed", writers, k, l, bare)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	more, err := readRows(ctx, folder, k, l)
-	return append(rows, more...), err
-}
-
-// readRows measures reads of a head by 1 and by 64 readers beside as many echoes of a
-// frame of the same size over one unix socket.
-func readRows(ctx context.Context, folder string, k *ledgertest.Keys, l ledger.Ledger) (rows []*result, err error) {
-	echo, stop, err := echoes(filepath.Join(folder, "echo"))
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	a := storetest.NewAccount(k, "ledger-endorsed1 0")
-	for _, readers := range ledgerWriters {
-		const count = 3200
-		each, floors := []float64{}, []float64{}
-		for range postgresRounds {
-			errs := make([]error, count)
-			us := clock(count, func() {
-				parallel(readers, count, func(i int) {
-					_, errs[i] = l.ReadHead(ctx, a.ID, a.Stream, [32]byte{}, nil)
-				})
-			})
-			floor := clock(count, func() {
-				parallel(readers, count, func(i int) {
-					if err := echo(ctx); err != nil && errs[i] == nil {
-						errs[i] = err
-					}
-				})
-			})
-			if err := first(errs); err != nil {
-				return nil, err
-			}
-			each, floors = append(each, us), append(floors, floor)
-		}
-		rows = append(rows, newResult(fmt.Sprintf("head-read-%d", readers), median(each)).floor(median(floors)))
-	}
-	return rows, nil
-}
-
-// clock is the time on the clock of one of n, in microseconds.
-func clock(n int, f func()) float64 {
-	began := time.Now()
-	f()
-	return microseconds(time.Since(began)) / float64(n)
-}
-
-// echoes serves frames that come back as they are, over a unix socket.
-func echoes(path string) (func(context.Context) error, func(), error) {
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, nil, err
-	}
-	go func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		value := wire.Marshal(wire.Result{Value: make([]byte, 200)})
-		for {
-			f, err := wire.ReadFrame(conn)
-			if err != nil {
-				return
-			}
-			if _, err := conn.Write(wire.Frame{Call: f.Call, Kind: wire.FrameReply, Body: value}.Append(nil)); err != nil {
-				return
-			}
-		}
-	}()
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		return nil, nil, err
-	}
-	c := endorser.NewClient(conn)
-	body := make([]byte, 120)
-	return func(ctx context.Context) error {
-		_, err := c.Call(ctx, wire.FrameIdentify, body)
-		return err
-	}, func() { c.Close(); listener.Close() }, nil
-}
-
-// printMemory says how much an endorser needs for a million streams (aim: under 150 MB).
-func printMemory(w io.Writer) error {
-	bytes, err := endorserMemory()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "endorser-memory: %.0f MB of heap for a million streams\n", float64(bytes)/1e6)
-	return err
-}
-
-// endorserMemory returns how many bytes of heap an endorser takes for a million streams.
-func endorserMemory() (uint64, error) {
-	k, err := newBenchKeys()
-	if err != nil {
-		return 0, err
-	}
-	public, operator, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return 0, err
-	}
-	e := endorser.New(&endorser.Configuration{Ledger: k.LedgerID, Number: 1, Operator: wire.Base64(public)}, admitAll{k.Signers})
-	v := &endorsement.View{Version: wire.Version, Ledger: k.LedgerID, Genesis: 1, Number: 1, Groups: []endorsement.Group{{{Key: e.Key()}, {Key: make([]byte, 32)}, {Key: public}}}}
-	for i := range v.Groups[0] {
-		v.Groups[0][i].Evidence = endorsement.EvidenceHash(nil)
-	}
-	s := endorsement.NewSuccession(v, operator)
-	s.Evidence = [][]byte{{}}
-	if err := errors.Join(e.Found(s), e.Introduce(nil)); err != nil {
-		return 0, err
-	}
-	before := heap()
-	const streams = 1_000_000
-	for n := uint64(0); n < streams; {
-		ask := endorsement.Ask{View: v.Hash()}
-		io.ReadFull(rand.Reader, ask.Nonce[:])
-		for ; len(ask.Appends) < endorsement.MaxStreams && n < streams; n++ {
-			h := wire.Hash("bench stream", n)
-			ask.Appends = append(ask.Appends, endorsement.Append{Stream: wire.StreamID(h), Next: wire.Head{Sequence: 1, Hash: h}})
-		}
-		ask.Sign(k.Signers[0].Public, func(m []byte) []byte { return ed25519.Sign(k.Private, m) })
-		if _, err := e.Ask(wire.Marshal(&ask)); err != nil {
-			return 0, err
-		}
-	}
-	used := heap() - before
-	runtime.KeepAlive(e)
-	return used, nil
-}
-
-func heap() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

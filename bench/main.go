@@ -12,6 +12,7 @@
 //	make bench
 //	go run ./bench -postgres
 //	go run ./bench -ledger
+//	go run ./bench -softhsm
 //	go run ./bench -plot results.json > results.svg
 //
 // Environment:
@@ -40,7 +41,8 @@ import (
 func main() {
 	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
 	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
-	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, which needs no service")
+	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, PIN attempts over each too, in this process")
+	hsm := flag.Bool("softhsm", false, "measure the enclave's starts against a broker on SoftHSM alone; `make bench` builds what it needs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -52,6 +54,13 @@ func main() {
 		var rows []*result
 		rows, err = postgresRows(ctx)
 		printTable(os.Stdout, rows)
+	case *hsm:
+		var o *settings
+		if o, err = fromEnvironment(); err == nil {
+			var rows []*result
+			rows, err = softhsmRows(ctx, o)
+			printTable(os.Stdout, rows)
+		}
 	case *ledgers:
 		var rows []*result
 		if rows, err = ledgerRows(ctx); err == nil {
@@ -159,8 +168,8 @@ func run(ctx context.Context) error {
 		return err
 	}
 	printTable(os.Stdout, results)
-	if o.json == "" {
-		return nil
+	if err := printMemory(os.Stdout); err != nil || o.json == "" {
+		return err
 	}
 	data, err := encode(results)
 	if err != nil {
@@ -223,7 +232,10 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 		return nil, err
 	}
 	results = append(results, row)
-	for _, more := range []func() ([]*result, error){verifyRows, tdxRows, sgxRows, func() ([]*result, error) { return postgresRows(ctx) }} {
+	for _, more := range []func() ([]*result, error){func() ([]*result, error) { return softhsmRows(ctx, o) }, verifyRows, tdxRows, sgxRows,
+		func() ([]*result, error) { return postgresRows(ctx) },
+		func() ([]*result, error) { say("ledgers"); return ledgerRows(ctx) },
+	} {
 		rows, err := more()
 		if err != nil {
 			return nil, err

@@ -21,7 +21,7 @@ type person struct {
 
 // login signs an ID token with the development issuer's key: what its authorization
 // endpoint would do, without the round trips.
-func (s *service) login(subject string, d *device) (*wire.Login, error) {
+func (s *asker) login(subject string, d *device) (*wire.Login, error) {
 	public := jose.JSONWebKey{Key: s.issuer.Public()}
 	thumbprint, err := public.Thumbprint(crypto.SHA256)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *service) login(subject string, d *device) (*wire.Login, error) {
 }
 
 // tickets logs every device in and returns their tickets.
-func (s *service) tickets(ctx context.Context, people []person, devices []*device) ([]*wire.TicketResult, error) {
+func (s *asker) tickets(ctx context.Context, people []person, devices []*device) ([]*wire.TicketResult, error) {
 	if err := s.attest(ctx); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *service) tickets(ctx context.Context, people []person, devices []*devic
 }
 
 // send sends requests from four clients and returns the results.
-func send[T any](ctx context.Context, s *service, asks []ask) ([]*T, error) {
+func send[T any](ctx context.Context, s *asker, asks []ask) ([]*T, error) {
 	requests, err := s.prepareAll(asks)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func send[T any](ctx context.Context, s *service, asks []ask) ([]*T, error) {
 const pin = "492751"
 
 // enrol makes n new accounts with one device each.
-func (s *service) enrol(ctx context.Context, n int) ([]person, error) {
+func (s *asker) enrol(ctx context.Context, n int) ([]person, error) {
 	people, devices := make([]person, n), make([]*device, n)
 	run := time.Now().UnixNano()
 	for i := range people {
@@ -114,7 +114,7 @@ func (s *service) enrol(ctx context.Context, n int) ([]person, error) {
 }
 
 // creates measures one create for each person.
-func (s *service) creates(ctx context.Context, people []person) (cost, error) {
+func (s *asker) creates(ctx context.Context, people []person) (cost, error) {
 	if err := s.attest(ctx); err != nil {
 		return cost{}, err
 	}
@@ -141,8 +141,8 @@ func (s *service) creates(ctx context.Context, people []person) (cost, error) {
 }
 
 // attempts measures one PIN attempt for each person: the right PIN, by which a new
-// device joins. The logins before it are not counted.
-func (s *service) attempts(ctx context.Context, people []person) (cost, error) {
+// device joins, from so many clients. The logins before it are not counted.
+func (s *asker) attempts(ctx context.Context, people []person, clients int) (cost, error) {
 	devices := make([]*device, len(people))
 	for i, p := range people {
 		devices[i] = newDevice(p.first.account)
@@ -159,7 +159,7 @@ func (s *service) attempts(ctx context.Context, people []person) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	c, err := s.fire(ctx, requests, changeClients)
+	c, err := s.fire(ctx, requests, clients)
 	if err != nil {
 		return c, err
 	}

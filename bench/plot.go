@@ -16,7 +16,9 @@ type panel struct {
 
 var panels = []panel{
 	{"assertion: CPU µs of host and enclave", func(n string) bool { return strings.HasPrefix(n, "assertion") }},
-	{"changes: CPU µs of host and enclave", func(n string) bool { return strings.HasPrefix(n, "create") || strings.HasPrefix(n, "pin") }},
+	{"changes: CPU µs of host and enclave", func(n string) bool {
+		return strings.HasPrefix(n, "create") || n == "pin-attempt" || n == "pin-attempt+secret"
+	}},
 	{"evidence: CPU µs of the client", func(n string) bool { return strings.HasPrefix(n, "verify") }},
 	{"boot: µs on the clock", func(n string) bool { return strings.HasPrefix(n, "boot") }},
 }

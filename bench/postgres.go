@@ -88,11 +88,11 @@ func postgresRow(ctx context.Context, database string, writers int) (*result, er
 	}
 	var each, floors []float64
 	for round := range postgresRounds + 1 {
-		us, err := written(accounts, commit)
+		us, err := written(accounts, change, commit)
 		if err != nil {
 			return nil, err
 		}
-		floor, err := written(others, bare)
+		floor, err := written(others, change, bare)
 		if err != nil {
 			return nil, err
 		}
@@ -128,12 +128,12 @@ func barePostgres(ctx context.Context, database string) (func(*wire.Commit) erro
 
 // written has each account's writer make its share of changes durable, one after the
 // other, and returns the time of one.
-func written(accounts []*storetest.Account, write func(*wire.Commit) error) (us float64, err error) {
+func written(accounts []*storetest.Account, next func(*storetest.Account) *wire.Commit, write func(*wire.Commit) error) (us float64, err error) {
 	commits := make([][]*wire.Commit, len(accounts))
 	errs := make([]error, len(accounts))
 	for i, a := range accounts {
 		for range postgresCount / len(accounts) {
-			commits[i] = append(commits[i], a.Change(1))
+			commits[i] = append(commits[i], next(a))
 		}
 	}
 	var all sync.WaitGroup

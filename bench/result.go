@@ -13,8 +13,8 @@ import (
 type result struct {
 	Name          string   `json:"name"`
 	PerSecondCore float64  `json:"per_second_core"` // operations a second that one core does
-	Micros        float64  `json:"us"`              // CPU time of one operation; of boot and postgres-commit: time on the clock
-	Floor         *float64 `json:"floor_us"`        // the cryptography in it; of postgres-commit: the database's own write
+	Micros        float64  `json:"us"`              // CPU time of one operation; of boot, postgres-commit and what measures ledgers: time on the clock
+	Floor         *float64 `json:"floor_us"`        // the cryptography in it; of postgres-commit and ledgers: what each row's function says
 	Ratio         *float64 `json:"ratio"`           // floor_us / us
 	Allocs        *float64 `json:"allocs"`          // heap allocations, where they can be counted
 

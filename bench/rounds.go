@@ -123,7 +123,7 @@ func changeRows(ctx context.Context, s *service, suffix string, f *floors, appen
 	}
 	for range changeRounds {
 		attemptFloor = append(attemptFloor, own(floorCount, f.attempt)+appends)
-		c, err := s.attempts(ctx, people)
+		c, err := s.attempts(ctx, people, changeClients)
 		if err != nil {
 			return nil, err
 		}

@@ -20,19 +20,27 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// asker asks a service as clients do, and knows what that costs there.
+type asker struct {
+	exchange func(ctx context.Context, method, path string, body []byte) ([]byte, error)
+	spent    func() (time.Duration, error) // what is measured, since some beginning
+	config   *wire.Configuration
+	issuer   *ecdsa.PrivateKey
+	session  *session
+}
+
 // service is a running Passclave on a seeded store: real processes.
 type service struct {
 	*stack.Stack
-	people  population
-	http    *http.Client
-	config  *wire.Configuration
-	issuer  *ecdsa.PrivateKey
-	session *session
+	asker  // its spent is CPU time
+	people population
+	http   *http.Client
 }
 
 // start starts a service that [found] made.
 func start(ctx context.Context, folder, bin string, people population) (*service, error) {
 	s := &service{people: people, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}}
+	s.exchange, s.spent = s.overHTTP, s.cpuSpent
 	file, err := os.ReadFile(filepath.Join(folder, configurationFile))
 	if err != nil {
 		return nil, err
@@ -72,7 +80,7 @@ func (s *service) ready(ctx context.Context) error {
 }
 
 // attest takes the enclave's newest key and challenge.
-func (s *service) attest(ctx context.Context) error {
+func (s *asker) attest(ctx context.Context) error {
 	body, err := s.exchange(ctx, http.MethodGet, "/v1/attestation", nil)
 	if err != nil {
 		return err
@@ -81,7 +89,7 @@ func (s *service) attest(ctx context.Context) error {
 	return err
 }
 
-func (s *service) exchange(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+func (s *service) overHTTP(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -96,30 +104,35 @@ func (s *service) exchange(ctx context.Context, method, path string, body []byte
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode != http.StatusOK {
-		refusal := new(wire.Error)
-		if err := wire.Unmarshal(b, refusal); err != nil {
-			return nil, fmt.Errorf("HTTP %s", answer.Status)
-		}
-		return nil, refusal
+	return answered(answer.StatusCode, b)
+}
+
+// answered is the body of an HTTP answer, or the refusal in it.
+func answered(status int, body []byte) ([]byte, error) {
+	if status == http.StatusOK {
+		return body, nil
 	}
-	return b, nil
+	refusal := new(wire.Error)
+	if err := wire.Unmarshal(body, refusal); err != nil {
+		return nil, fmt.Errorf("HTTP status %d", status)
+	}
+	return nil, refusal
 }
 
 // cost is what n operations took.
 type cost struct {
-	n    int
-	cpu  time.Duration   // of host and enclave together
-	wall []time.Duration // of each operation, as the client saw it
+	n     int
+	spent time.Duration   // by the service, for all together
+	wall  []time.Duration // of each operation, as the client saw it
 }
 
-func (c cost) each() float64 { return microseconds(c.cpu) / float64(c.n) }
+func (c cost) each() float64 { return microseconds(c.spent) / float64(c.n) }
 
 // fire sends the requests from so many clients, each of which waits for its answer
-// before it sends the next, and returns what that cost host and enclave. Requests
+// before it sends the next, and returns what that cost the service. Requests
 // are sealed before and answers opened after, so that the load generator takes
 // little from the machine meanwhile.
-func (s *service) fire(ctx context.Context, requests []*prepared, clients int) (cost, error) {
+func (s *asker) fire(ctx context.Context, requests []*prepared, clients int) (cost, error) {
 	c := cost{n: len(requests), wall: make([]time.Duration, len(requests))}
 	before, err := s.spent()
 	if err != nil {
@@ -132,12 +145,12 @@ func (s *service) fire(ctx context.Context, requests []*prepared, clients int) (
 		c.wall[i] = time.Since(sent)
 	})
 	after, err := s.spent()
-	c.cpu = after - before
+	c.spent = after - before
 	return c, errors.Join(err, first(errs))
 }
 
-// spent is the CPU time of host and enclave since they started.
-func (s *service) spent() (sum time.Duration, err error) {
+// cpuSpent is the CPU time of host and enclave since they started.
+func (s *service) cpuSpent() (sum time.Duration, err error) {
 	for _, part := range []stack.Part{stack.Host, stack.Enclave} {
 		t, err := cpuTime(s.PID(part))
 		if err != nil {
@@ -149,7 +162,7 @@ func (s *service) spent() (sum time.Duration, err error) {
 }
 
 // prepareAll seals requests on all cores, in order.
-func (s *service) prepareAll(asks []ask) ([]*prepared, error) {
+func (s *asker) prepareAll(asks []ask) ([]*prepared, error) {
 	out, errs := make([]*prepared, len(asks)), make([]error, len(asks))
 	parallel(cores, len(asks), func(i int) { out[i], errs[i] = s.session.prepare(asks[i]) })
 	return out, first(errs)

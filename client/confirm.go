@@ -47,11 +47,17 @@ func (d *Device) Confirm(ctx context.Context, agree func(*Confirmation) (bool, e
 	if !d.p.Member && d.p.Joining == "" {
 		return nil, ErrNotMember
 	}
-	offer, err := d.offer(ctx)
-	if err != nil || offer.Confirmed || d.approvedBy(offer) {
-		return offer, err
-	}
-	if yes, err := agree(offer); err != nil || !yes {
+	var offer *Confirmation
+	agreed := false
+	err := d.undecided(ctx, func() (keep bool, err error) {
+		if offer, err = d.offer(ctx); err != nil || offer.Confirmed || d.approvedBy(offer) {
+			return err == nil, err
+		}
+		agreed, err = agree(offer)
+		agreed = agreed && err == nil
+		return agreed, err
+	})
+	if err != nil || !agreed {
 		return offer, err
 	}
 	uv, err := d.uv(ctx)
@@ -63,6 +69,26 @@ func (d *Device) Confirm(ctx context.Context, agree func(*Confirmation) (bool, e
 		return nil, err
 	}
 	return d.confirm(ctx, &wire.Confirm{Approve: &offer.Offered}, func(r *request) { r.login, r.uv = login, uv })
+}
+
+// undecided runs what follows an offer and asks a person about it. What the device remembers
+// of the offer it keeps only where it is to be kept: once the person agreed, or the ledger
+// vouches for it. A host may offer what never stood, and a device that went on to that would
+// take the true history for a fork. An alarm is kept in any case.
+func (d *Device) undecided(ctx context.Context, f func() (keep bool, err error)) error {
+	before := wire.Marshal(d.p)
+	d.held = true
+	keep, err := f()
+	d.held = false
+	if !keep {
+		p, perr := parseProfile(before)
+		if perr != nil {
+			return joinErrors(err, perr)
+		}
+		p.Alarm = d.p.Alarm
+		d.p = p
+	}
+	return joinErrors(err, d.save(ctx))
 }
 
 func (d *Device) approvedBy(c *Confirmation) bool {

@@ -174,3 +174,48 @@ func TestConfirmUnansweredEnrol(t *testing.T) {
 	}
 	create(t, d, "a.test", "alice")
 }
+
+// What a device saw of an offer that its person declined, or that came to nothing, is
+// forgotten: a host may offer an entry that never stood. So is it after a crash.
+func TestDeclinedOfferIsForgotten(t *testing.T) {
+	t.Parallel()
+	for name, agree := range map[string]func(*Confirmation) (bool, error){
+		"declined": func(*Confirmation) (bool, error) { return false, nil },
+		"left":     func(*Confirmation) (bool, error) { return false, errors.New("left") },
+	} {
+		for _, restore := range []bool{false, true} {
+			f := newFake(t)
+			d := f.enrolled()
+			f.joined()
+			honest := slices.Clone(f.account.entries)
+			known := d.Status().Remembered
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit}) // never stood
+			f.lost = !restore
+			if restore {
+				f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+				n := len(f.account.entries)
+				f.gone, f.account.entries = f.account.entries[n-1], f.account.entries[:n-1]
+			}
+			asked := false
+			during := func(c *Confirmation) (bool, error) {
+				asked = true
+				if s := f.again(d).Status(); s.Remembered != known {
+					t.Errorf("%s: stored before it was decided", name)
+				}
+				return agree(c)
+			}
+			if restore {
+				d.Restore(t.Context(), during)
+			} else {
+				d.Confirm(t.Context(), during)
+			}
+			if s := f.again(d).Status(); !asked || s.Remembered != known || d.Status().Remembered != known || s.Alarm != nil {
+				t.Errorf("%s, restore %v: asked %v, %+v", name, restore, asked, s)
+			}
+			f.account.entries, f.lost, f.gone = honest, false, nil
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindReplaceUV})
+			f.list()
+			synced(t, d)
+		}
+	}
+}

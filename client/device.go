@@ -58,6 +58,7 @@ type Device struct {
 	p       *profile
 	session *Attested
 	cache   *recordCache // nil until loaded
+	held    bool         // what the profile says is not decided: it is not saved
 }
 
 // New makes a profile for the service at url and pins trustPolicy, a policy file

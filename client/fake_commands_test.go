@@ -246,7 +246,7 @@ func (c *fakeCall) confirm() (any, *wire.Outcome, *wire.Error) {
 		switch {
 		case args.Restore && !bytes.Equal(c.body.VaultSecret, f.account.vault[f.account.epoch]):
 			return nil, nil, refusal(wire.CodeVaultSecret)
-		case *approve != at:
+		case *approve != at || args.Restore && (args.Lost == nil || *args.Lost != placeOf(f.gone)):
 			return nil, nil, refusal(wire.CodeConflict)
 		case !c.uv():
 			return nil, nil, refusal(wire.CodeUVRequired)

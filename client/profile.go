@@ -169,6 +169,9 @@ func parseProfile(data []byte) (*profile, error) {
 }
 
 func (d *Device) save(ctx context.Context) error {
+	if d.held {
+		return nil
+	}
 	d.p.trim()
 	return d.storage.Save(ctx, ItemProfile, wire.Marshal(d.p))
 }

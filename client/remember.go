@@ -57,7 +57,7 @@ func (d *Device) remember(ctx context.Context, s *Attested, response *wire.Respo
 // entry, or as far as a full page reaches.
 func (d *Device) extend(s *Attested, response *wire.Response) error {
 	r := d.p.remembered()
-	if e := d.takenBack(s, response); e != nil && d.p.Back != nil && *e.Restored == *d.p.Back {
+	if e := d.takenBack(s, response); e != nil && d.agreed(e) {
 		r.Head = *e.Restored // a person agreed; the restore itself is judged as any other entry
 	}
 	entries, err := r.Extend(s.verifier, d.p.stream(), response.Newest, response.Entries)
@@ -81,8 +81,9 @@ func (d *Device) took(r ledger.Remembered, entries []*ledger.Entry, encoded [][]
 		d.note(e, encoded[i])
 	}
 	d.p.remember(r)
+	d.p.Back = nil // gone back, or there is nothing to go back from
 	if n := len(encoded); n > 0 {
-		d.p.Newest, d.p.Back = encoded[n-1], nil
+		d.p.Newest = encoded[n-1]
 	}
 	return nil
 }

@@ -197,7 +197,7 @@ func (d *Device) take(response *wire.Response, r *request) error {
 	p := d.p
 	if e := response.Error; e != nil {
 		r.refused = true
-		if e.Code == wire.CodeUnknownDevice && p.Member && r.account == p.Account {
+		if e.Code == wire.CodeUnknownDevice && p.Member && r.account == p.Account && !r.restores { // an older copy says nothing
 			p.Removed = true
 		}
 		return e

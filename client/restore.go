@@ -26,43 +26,84 @@ func (d *Device) Restore(ctx context.Context, agree func(*Confirmation) (bool, e
 	if err := d.member(); err != nil {
 		return nil, err
 	}
-	offer, back, err := d.offered(ctx)
+	var offer *Confirmation
+	var place *wire.Head
+	err := d.undecided(ctx, func() (keep bool, err error) {
+		offer, place, err = d.choose(ctx, agree)
+		return err == nil && (offer.Confirmed || place != nil || d.approvedBy(offer)), err
+	})
+	switch {
+	case err != nil || place == nil:
+		return offer, err
+	case offer.Confirmed:
+		return offer, d.goBack(ctx, offer, place)
+	}
+	lost := offer.Lost
+	uv, err := d.uv(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if offer.Confirmed && back == nil || !offer.Confirmed && d.approvedBy(offer) && (!offer.Known || offer.Approved() < offer.Needed) {
-		return offer, nil
-	}
-	if back != nil {
-		offer.Offered, offer.Lost = *back, d.p.Known
-	}
-	if yes, err := agree(offer); err != nil || !yes {
-		return offer, err
-	}
-	place := offer.Offered
-	if !offer.Confirmed {
-		uv, err := d.uv(ctx)
-		if err != nil {
-			return nil, err
-		}
-		login, _, err := d.login(ctx, wire.CommandConfirm, true)
-		if err != nil {
-			return nil, err
-		}
-		approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: &place}
-		if offer, _, err = d.restore(ctx, approve, func(r *request) { r.login, r.uv, r.secret = login, uv, true }); err != nil {
-			return nil, err
-		}
-	}
-	d.p.Back = &place
-	if err := d.save(ctx); err != nil || !offer.Confirmed {
-		return offer, err
-	}
-	if err := d.syncAccount(ctx, nil); err != nil {
+	login, _, err := d.login(ctx, wire.CommandConfirm, true)
+	if err != nil {
 		return nil, err
 	}
+	approve := &wire.Confirm{Restore: true, Newest: d.p.Newest, Approve: place, Lost: &lost}
+	if offer, _, err = d.restore(ctx, approve, func(r *request) { r.login, r.uv, r.secret = login, uv, true }); err != nil {
+		return nil, err
+	}
+	return offer, d.goBack(ctx, offer, place)
+}
+
+// choose asks what is offered and has a person decide. It returns the place that the person
+// agreed to: with offer.Confirmed one that the account was taken back to already, otherwise
+// one that is to be approved; nil: none.
+func (d *Device) choose(ctx context.Context, agree func(*Confirmation) (bool, error)) (offer *Confirmation, place *wire.Head, err error) {
+	offer, back, err := d.offered(ctx)
+	for ; err == nil && back != nil; offer, back, err = d.offered(ctx) {
+		offer.Offered, offer.Lost = *back, d.p.Known
+		stands := offer.Confirmed // if not, the host has gone back again since
+		offer.Confirmed = true
+		if yes, err := agree(offer); err != nil || !yes {
+			return offer, nil, err
+		}
+		if stands {
+			return offer, back, nil
+		}
+		d.p.Back = back
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	newest := offer.Lost // that there was
+	if offer.Confirmed {
+		newest = offer.Offered
+	}
+	switch known := d.p.Known; {
+	case newest.Sequence < known.Sequence || newest.Sequence == known.Sequence && newest != known:
+		// Where a local ledger forgot it, this device does not have the entry to show.
+		d.p.Alarm = &Alarm{Remembered: known, Offered: offer.Offered}
+		return nil, nil, fork("the newest entry there was is %d, this device remembers entry %d", newest.Sequence, known.Sequence)
+	case offer.Confirmed || d.approvedBy(offer) && (!offer.Known || offer.Approved() < offer.Needed):
+		return offer, nil, nil
+	}
+	if yes, err := agree(offer); err != nil || !yes {
+		return offer, nil, err
+	}
+	return offer, &offer.Offered, nil
+}
+
+// goBack keeps that a person agreed to a place, and follows the account from there where
+// it was restored.
+func (d *Device) goBack(ctx context.Context, offer *Confirmation, place *wire.Head) error {
+	d.p.Back = place
+	if err := d.save(ctx); err != nil || !offer.Confirmed {
+		return err
+	}
+	if err := d.syncAccount(ctx, nil); err != nil {
+		return err
+	}
 	d.p.Alarm = nil
-	return offer, d.save(ctx)
+	return d.save(ctx)
 }
 
 // offered asks what is offered, page by page as [Device.offer] does. back is the place that
@@ -91,9 +132,13 @@ func (d *Device) restore(ctx context.Context, arguments *wire.Confirm, with func
 
 // mayGoBack reports whether an answer to a restore is one that moves nothing: a refusal; an
 // offer older than what is remembered, about which a person decides; or a restore that
-// others made. Any other must contain what is remembered, as everywhere.
+// others made, until a person agreed to it. Any other must contain what is remembered, as
+// everywhere.
 func (d *Device) mayGoBack(s *Attested, response *wire.Response, r *request) bool {
 	if e := d.takenBack(s, response); e != nil {
+		if d.agreed(e) {
+			return false
+		}
 		r.back = e.Restored
 		return true
 	}
@@ -112,3 +157,6 @@ func (d *Device) takenBack(s *Attested, response *wire.Response) *ledger.Entry {
 	}
 	return e
 }
+
+// agreed reports whether a person agreed to what a restore goes back to.
+func (d *Device) agreed(e *ledger.Entry) bool { return d.p.Back != nil && *e.Restored == *d.p.Back }

@@ -171,6 +171,14 @@ func TestRestoreVeto(t *testing.T) {
 	for name, attack := range map[string]func(f *fake){
 		// A copy that is no older, and of another branch, is no copy.
 		"another branch": func(f *fake) { f.gone = nil; f.fork(2); f.gone = f.account.entries[len(f.account.entries)-1] },
+		"another branch, and longer": func(f *fake) {
+			f.gone = nil
+			f.fork(2)
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			last := len(f.account.entries) - 1
+			f.gone, f.account.entries = f.account.entries[last], f.account.entries[:last]
+		},
 		"a made-up restore": func(f *fake) {
 			f.gone = nil
 			at := placeOf(f.account.entries[1])
@@ -192,9 +200,7 @@ func TestRestoreVeto(t *testing.T) {
 			attack(f)
 			phone.options.Login = func(context.Context, LoginRequest) (string, error) { t.Error("logged in"); return "", ErrNoLogin }
 			_, err := phone.Restore(t.Context(), func(*Confirmation) (bool, error) { t.Error("asked"); return true, nil })
-			if c := wire.CodeOf(err); c != wire.CodeFork && c != wire.CodeEntry {
-				t.Fatalf("%v", err)
-			}
+			wantCode(t, err, wire.CodeFork)
 			if s := phone.Status(); s.Remembered != known || len(f.approved) > 0 {
 				t.Errorf("%+v, approved %d", s, len(f.approved))
 			}
@@ -235,6 +241,23 @@ func TestRestoreAgreedToOnePlace(t *testing.T) {
 	}
 }
 
+// A device approves the loss that its person saw, whatever more is lost a moment later.
+func TestRestoreApprovesTheLossItSaw(t *testing.T) {
+	t.Parallel()
+	f, laptop, _ := behind(t)
+	_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) {
+		older := f.copy()
+		f.entryAfter(placeOf(f.gone), nil, wire.Digest{}, ledger.Note{Kind: ledger.KindCreate})
+		older.entries = len(f.account.entries) - 1
+		f.older(older)
+		return true, nil
+	})
+	wantCode(t, err, wire.CodeConflict)
+	if len(f.approved) > 0 {
+		t.Error("approved")
+	}
+}
+
 // Without the newest entry nothing is restored, however many approve.
 func TestRestoreUnknown(t *testing.T) {
 	t.Parallel()
@@ -251,5 +274,133 @@ func TestRestoreUnknown(t *testing.T) {
 	_, err := f.device().Restore(t.Context(), yes)
 	if !errors.Is(err, ErrNotMember) {
 		t.Fatal(err)
+	}
+}
+
+// Lost again before a device followed the first restore: it goes back to where that led,
+// and approves the second one.
+func TestRestoredTwice(t *testing.T) {
+	t.Parallel()
+	for name, approved := range map[string]bool{"approved the first": true, "did not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			laptop, phone, tablet := f.enrolled(), f.joined(), f.joined()
+			create(t, laptop, "kept.test", "alice")
+			for _, d := range []*Device{laptop, phone, tablet} {
+				synced(t, d)
+			}
+			c := f.copy()
+			create(t, laptop, "gone.test", "alice")
+			synced(t, tablet)
+			create(t, laptop, "gone too.test", "alice")
+			f.older(c)
+			if approved {
+				if c, err := tablet.Restore(t.Context(), yes); err != nil || c.Confirmed {
+					t.Fatalf("%+v, %v", c, err)
+				}
+			} else if _, err := phone.Restore(t.Context(), yes); err != nil {
+				t.Fatal(err)
+			}
+			if c, err := laptop.Restore(t.Context(), yes); err != nil || !c.Confirmed {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			again := f.copy()
+			first := f.account.newest()
+			create(t, laptop, "gone.test", "alice")
+			f.older(again)
+			f.brought = false
+			if _, err := laptop.Restore(t.Context(), yes); err != nil {
+				t.Fatal(err)
+			}
+			asked := 0
+			if c, err := tablet.Restore(t.Context(), func(c *Confirmation) (bool, error) { asked++; return true, nil }); err != nil || !c.Confirmed {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			if want := map[bool]int{true: 1, false: 2}[approved]; asked != want {
+				t.Errorf("asked %d times, want %d", asked, want)
+			}
+			if e, err := ledger.ParseEntry(f.account.entries[len(f.account.entries)-1]); err != nil || *e.Restored != first {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			for _, d := range []*Device{laptop, phone, tablet} {
+				goesOn(t, f, d)
+			}
+		})
+	}
+}
+
+// That a device is not in the older copy is no word that it was revoked.
+func TestRestoreOfBeforeItJoined(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.enrolled()
+	c := f.copy()
+	phone := f.joined()
+	f.older(c)
+	_, err := phone.Restore(t.Context(), yes)
+	wantCode(t, err, wire.CodeUnknownDevice)
+	if s := f.again(phone).Status(); s.Removed || !s.Member {
+		t.Errorf("%+v", s)
+	}
+}
+
+// To have agreed to a restore that came to nothing is no yes to a later one.
+func TestRestoreAgreementEnds(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	laptop, phone := f.enrolled(), f.joined()
+	create(t, laptop, "kept.test", "alice")
+	synced(t, phone)
+	c := f.copy()
+	create(t, laptop, "gone.test", "alice")
+	create(t, laptop, "gone too.test", "alice")
+	whole, entries := f.copy(), slices.Clone(f.account.entries)
+	f.older(c)
+	c = f.copy()
+	at := f.account.newest()
+	if c, err := laptop.Restore(t.Context(), yes); err != nil || c.Confirmed {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	f.account.entries = entries // the lost database was found
+	f.older(whole)
+	f.gone, f.approved, f.brought = nil, nil, false
+	synced(t, laptop)
+	create(t, phone, "other.test", "alice")
+	f.older(c)
+	f.entryAfter(placeOf(f.gone), &at, wire.Digest{}, ledger.Note{Kind: ledger.KindRestore})
+	f.list()
+	f.gone = nil
+	_, err := laptop.Sync(t.Context())
+	wantCode(t, err, wire.CodeFork)
+}
+
+// What there was must contain what this device remembers. A local ledger that forgot says
+// that nothing is lost; a device that does not have the entry itself knows better.
+func TestRestoreOfLess(t *testing.T) {
+	t.Parallel()
+	for name, attack := range map[string]func(f *fake, d *Device){
+		"nothing lost": func(f *fake, d *Device) { f.gone, d.p.Newest = nil, nil },
+		"less lost": func(f *fake, d *Device) {
+			f.entry(wire.Digest{}, ledger.Note{Kind: ledger.KindEdit})
+			f.gone = f.account.entries[len(f.account.entries)-1]
+			f.account.entries = f.account.entries[:len(f.account.entries)-1]
+		},
+		"another lost": func(f *fake, d *Device) {
+			e, _ := ledger.ParseEntry(f.gone)
+			e.Request[0]++
+			f.gone = e.Sign(f.ledger[0])
+		},
+	} {
+		f, laptop, _ := behind(t)
+		attack(f, laptop)
+		known := laptop.Status().Remembered
+		_, err := laptop.Restore(t.Context(), func(*Confirmation) (bool, error) { return false, errors.New("asked") })
+		if wire.CodeOf(err) != wire.CodeFork {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := f.again(laptop).Status(); s.Alarm == nil || s.Alarm.Remembered != known || s.Alarm.Offered != f.account.newest() {
+			t.Errorf("%s: %+v", name, s)
+		}
 	}
 }

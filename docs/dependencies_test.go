@@ -32,7 +32,11 @@ func listed(t *testing.T, binary string) []string {
 
 func packages(t *testing.T, format, binary string) []string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-deps", "-f", format, "../cmd/"+binary).Output()
+	list := exec.Command("go", "list", "-deps", "-f", format, "../cmd/"+binary)
+	if binary == "passclave-keybroker" {
+		list.Env = append(os.Environ(), "CGO_ENABLED=1") // with PKCS#11
+	}
+	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -46,7 +50,7 @@ func packages(t *testing.T, format, binary string) []string {
 // What a binary links is what its page says, no more and no less.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
-	for _, binary := range []string{"passclave-enclave", "passclave-endorser", "passclave-host"} {
+	for _, binary := range []string{"passclave-enclave", "passclave-endorser", "passclave-host", "passclave-keybroker"} {
 		t.Run(binary, func(t *testing.T) {
 			t.Parallel()
 			got := packages(t, "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", binary)
@@ -67,8 +71,9 @@ func TestBannedImports(t *testing.T) {
 		"passclave-host":    {us + "enclave", us + "client", us + "development", us + "keyrelease", "testing"},
 		"passclave-endorser": {us + "host", us + "client", us + "development", us + "keyrelease/broker", us + "enclave/runtime", us + "enclave/passkey",
 			"modernc.org", "database/sql", "github.com/spf13", "testing", "net/http/pprof", "expvar"},
-		"passclave-simtee": {us + "enclave", us + "host", "github.com/google/go-sev-guest/testing", "testing"},
-		"passclave":        {us + "enclave", "github.com/google/go-sev-guest/testing", "testing"},
+		"passclave-keybroker": {us + "enclave", us + "host", us + "client", us + "development", us + "policy", "github.com/google/go-sev-guest/testing", "testing"},
+		"passclave-simtee":    {us + "enclave", us + "host", "github.com/google/go-sev-guest/testing", "testing"},
+		"passclave":           {us + "enclave", "github.com/google/go-sev-guest/testing", "testing"},
 	} {
 		for _, p := range packages(t, "{{.ImportPath}}", binary) {
 			for _, b := range banned {

@@ -19,8 +19,8 @@ type account struct {
 }
 
 // open opens what the host loaded. The newest entry is the one that the ledger
-// names, by its hash: its signature was checked when the ledger took it. The head
-// must be the one that this entry names.
+// names, by its hash: its signature was checked when the ledger took it (in a restore,
+// headRead did). The head must be the one that this entry names.
 func (c *Core) open(id wire.AccountID, at wire.Head, have *atHand) (*account, error) {
 	if at == (wire.Head{}) {
 		return nil, nil

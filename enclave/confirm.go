@@ -75,6 +75,9 @@ func (t *tx) confirm(args *wire.Confirm) (any, error) {
 	if *args.Approve != t.account.at {
 		return nil, wire.Errorf(wire.CodeConflict, "another head is offered than the one approved")
 	}
+	if lost := t.state.lost; lost != (wire.Head{}) && (args.Lost == nil || *args.Lost != lost) {
+		return nil, wire.Errorf(wire.CodeConflict, "more or less is lost than what was approved")
+	}
 	if err := t.uv(); err != nil {
 		return nil, err
 	}
@@ -85,7 +88,7 @@ func (t *tx) confirm(args *wire.Confirm) (any, error) {
 	if !who.Fresh {
 		return nil, wire.Errorf(wire.CodeLoginStale, "the login is not fresh")
 	}
-	if args.Restore {
+	if args.Restore && !t.wasAway() {
 		// It makes a new head, and nobody's membership comes back that this secret does not authenticate.
 		if _, err := t.vault(); err != nil {
 			return nil, err

@@ -47,6 +47,7 @@ type world struct {
 	reply    Reply    // its end
 
 	approvals map[wire.AccountID][][]byte // of discontinued accounts, as the host keeps them
+	shown     *wire.Head                  // to people who restore: the newest entry there was
 }
 
 func newWorld(t testing.TB) *world {

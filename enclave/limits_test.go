@@ -80,6 +80,7 @@ func TestForgedBlobs(t *testing.T) {
 		"another key":    func(b [][]byte) [][]byte { return append([][]byte{key}, b[1:]...) },
 		"in other order": func(b [][]byte) [][]byte { slices.Reverse(b); return b },
 		"one less":       func(b [][]byte) [][]byte { return b[:1] },
+		"missing":        func(b [][]byte) [][]byte { return append([][]byte{nil}, b[1:]...) },
 		"none":           func([][]byte) [][]byte { return nil },
 		"one more":       func(b [][]byte) [][]byte { return append(b, key) },
 	} {

@@ -11,6 +11,9 @@ import (
 
 var modelBounds = flag.String("model", "quick", "how far the model checker goes: quick, full or deep (docs/model.md)")
 
+// theNextView is what is seen where a head counts by the word of a successor's members.
+const theNextView = "the next view's word"
+
 // The bounds, by name. Each level explores what those before it do, too.
 var (
 	modelLocal = map[string]map[string]bounds{
@@ -45,6 +48,8 @@ var (
 			"endorser-lost":          {guesses: 2, switches: 1, losses: 1, silences: 1, rounds: true, sees: []string{"guess: view"}},
 			"PIN-set":                {guesses: 2, switches: 1, pinSets: 1, rounds: true, sees: []string{"PIN set: ok", "guess: conflict"}},
 			"device":                 {guesses: 1, switches: 1, syncs: 2, faults: 1, rounds: true},
+			"view-change":            {guesses: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"rival-views":            {guesses: 1, rollbacks: 1, successors: 2, rounds: true, sees: []string{theNextView}},
 		},
 		"full": {
 			"five-guesses":   {guesses: 5, switches: 1, rounds: true, lifetime: 5},
@@ -52,11 +57,17 @@ var (
 			"faults":         {guesses: 2, switches: 2, faults: 1, rounds: true},
 			"all-of-it-once": {guesses: 2, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
 			"endorser-lost":  {guesses: 3, switches: 2, losses: 1, rounds: true},
+			"view-race":      {guesses: 1, syncs: 1, switches: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"split-tails":    {guesses: 1, rollbacks: 1, silences: 1, successors: 1, rounds: true, sees: []string{theNextView, "guess: discontinued"}},
+			"view-and-loss":  {guesses: 1, rollbacks: 1, losses: 1, successors: 1, rounds: true, sees: []string{theNextView}},
 		},
 		"deep": {
 			"each-message-by-itself": {guesses: 2, lates: 99, switches: 99},
 			"all-of-it-once":         {guesses: 4, switches: 1, faults: 1, rollbacks: 1, crashes: 1, rounds: true},
 			"three-guesses-faults":   {guesses: 3, switches: 2, faults: 1, rounds: true},
+			"view-device":            {guesses: 1, syncs: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"view-change":            {guesses: 2, switches: 1, rollbacks: 1, successors: 1, rounds: true, sees: []string{theNextView}},
+			"rival-views":            {guesses: 1, syncs: 1, switches: 1, rollbacks: 1, losses: 1, crashes: 1, successors: 2, rounds: true, sees: []string{theNextView}},
 		},
 	}
 )
@@ -91,7 +102,7 @@ func explore(t *testing.T, b bounds) {
 	t.Helper()
 	start := time.Now()
 	w := newModelWorld(t, b.consecutive, b.lifetime)
-	m := &machine{modelLedger: newModelLedger(w, b.endorsed), bounds: b, seen: map[string]int{}}
+	m := &machine{modelLedger: newModelLedger(w, b.endorsed, b.successors), bounds: b, seen: map[string]int{}}
 	first := m.initial()
 	index := map[state]int32{first: 0}
 	parents := []int32{-1}

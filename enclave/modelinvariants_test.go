@@ -68,6 +68,9 @@ func (m *machine) judges(s *state, on headID) {
 // replies: the answer of a request reaches its client.
 func (m *machine) replies(s *state, e *enclaveState, n *stepNode) {
 	m.seen[fmt.Sprintf("%s: %s", [...]string{"guess", "sync", "PIN set"}[n.request.kind], n.finished)]++
+	if s.faults == 0 && s.rollbacks == 0 && hostsFault[n.finished] {
+		m.violated("an honest host is blamed: %s", n.finished)
+	}
 	if n.own > 0 {
 		if !m.descends(s.stood, n.own) {
 			m.violated("entry %d was acknowledged, and does not stand", n.own)

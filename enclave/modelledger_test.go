@@ -40,7 +40,9 @@ const (
 	sayHead      = 'a' // an endorser's answer
 	sayOld       = 'p' // an endorser's answer to an earlier ask
 	sayForeign   = 'd' // an endorser's answer in another one's name
-	sayNotMember = 'v' // an endorser has no such view
+	sayNotMember = 'v' // an endorser has no such view, or ended it
+	sayBroken    = 'b' // an endorser's answer that the stream is discontinued
+	sayViews     = 'g' // this chain of views, see shown
 )
 
 // outcome is how a ledger's call ended.
@@ -60,6 +62,7 @@ const (
 	waitsNewest
 	waitsCommit
 	waitsEndorser
+	waitsViews
 )
 
 type opKey struct {
@@ -77,6 +80,7 @@ type opNode struct {
 	answers [][]answer
 	waits   waits
 	ask     askID // waitsEndorser: what is asked; 0: the newest head
+	view    int   // whose members were asked last
 	round   int   // of asks
 	outcome outcome
 	memory  memoryID // afterwards
@@ -103,60 +107,71 @@ type modelLedger struct {
 	opOf     map[opKey]opID
 	memories []memoryNode
 	memoryOf map[string]memoryID
-	asks     []endorsement.Append
-	askOf    map[endorsement.Append]askID
+	asks     []modelAsk
+	askOf    map[modelAsk]askID
 
 	// of the endorsed backend
-	world   *endorsedtest.World
-	members []ed25519.PrivateKey
-	view    *endorsement.View
-	chain   []byte
-	hosts   []ed25519.PrivateKey // the host's own endorsers
-	forged  *endorsement.View    // of them, which no member named
-	fake    []byte               // chain of views that leads there
-	tookOf  map[endorsing]headID
+	world  *endorsedtest.World
+	views  []modelView // the first, and successors that the operator wishes for
+	forged modelView   // of the host's own endorsers, which no member named
+	fake   []byte      // chain of views that leads there
+	tookOf map[endorsing]headID
+	viewChanges
+}
+
+// modelAsk is an append as the members of a view are asked for it.
+type modelAsk struct {
+	view int
+	endorsement.Append
+}
+
+type modelView struct {
+	*endorsement.View
+	keys []ed25519.PrivateKey // of its members
 }
 
 type endorsing struct {
-	at  headID
-	ask askID
+	at    headID
+	ask   askID
+	ended bool // it gave its last word before
 }
 
 func freshLocal(verifier func() *ledger.Verifier) *local.Memory { return local.New(verifier) }
 
-func newModelLedger(w *modelWorld, isEndorsed bool) *modelLedger {
+func newModelLedger(w *modelWorld, isEndorsed bool, successors int) *modelLedger {
 	l := &modelLedger{
 		modelWorld: w, endorsed: isEndorsed, opOf: map[opKey]opID{}, memoryOf: map[string]memoryID{},
-		askOf: map[endorsement.Append]askID{}, tookOf: map[endorsing]headID{},
+		askOf: map[modelAsk]askID{}, tookOf: map[endorsing]headID{}, viewChanges: newViewChanges(),
 	}
-	l.ops, l.asks, l.memories = make([]opNode, 1), make([]endorsement.Append, 1), make([]memoryNode, 1)
+	l.ops, l.asks, l.memories = make([]opNode, 1), make([]modelAsk, 1), make([]memoryNode, 1)
 	l.memoryOf[l.digest(local.New(w.core.Verifier))] = 0
 	if !isEndorsed {
 		return l
 	}
 	key := ledger.Key(w.config.Ledger.ID, w.keks[0].Key)
 	l.world = endorsedtest.New(w.t, &ledgertest.Keys{LedgerID: w.config.Ledger.ID, Private: key, Verifier: w.core.Verifier()}, 3)
-	l.view = &endorsement.View{Version: wire.Version, Ledger: w.config.Ledger.ID, Genesis: 1, Number: 1, Groups: []endorsement.Group{nil}}
-	for range 3 {
-		public, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		l.members = append(l.members, private)
-		l.view.Groups[0] = append(l.view.Groups[0], endorsement.Member{Key: []byte(public)})
+	first := l.withMembers(&endorsement.View{Version: wire.Version, Ledger: w.config.Ledger.ID, Genesis: 1, Number: 1, Groups: []endorsement.Group{nil}})
+	l.views = []modelView{first}
+	for range successors {
+		l.views = append(l.views, l.withMembers(first.Next([]endorsement.Group{nil})))
 	}
-	l.forged = l.view.Next([]endorsement.Group{nil})
-	for range 3 {
-		public, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		l.hosts = append(l.hosts, private)
-		l.forged.Groups[0] = append(l.forged.Groups[0], endorsement.Member{Key: []byte(public)})
-	}
-	l.fake = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: l.view.Encode()}, {View: l.forged.Encode()}}})
-	l.chain = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: l.view.Encode()}}})
+	l.forged = l.withMembers(first.Next([]endorsement.Group{nil}))
+	l.fake = wire.Marshal(&endorsement.Chain{Links: []endorsement.Link{{View: first.Encode()}, {View: l.forged.Encode()}}})
 	return l
+}
+
+// withMembers gives a view three new members.
+func (l *modelLedger) withMembers(v *endorsement.View) modelView {
+	out := modelView{View: v}
+	for range 3 {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		out.keys = append(out.keys, private)
+		v.Groups[0] = append(v.Groups[0], endorsement.Member{Key: []byte(public)})
+	}
+	return out
 }
 
 // digest is all that a local ledger remembers.
@@ -170,7 +185,7 @@ func (l *modelLedger) digest(m *local.Memory) string {
 	return fmt.Sprint(v.FieldByName("streams"), v.FieldByName("doubt"))
 }
 
-func (l *modelLedger) ask(a endorsement.Append) askID {
+func (l *modelLedger) ask(a modelAsk) askID {
 	id, ok := l.askOf[a]
 	if !ok {
 		id = askID(len(l.asks))
@@ -331,9 +346,12 @@ func (l *modelLedger) appended(c *wire.Commit, a answer) (done wire.Appended, er
 // all of them wait.
 func (l *modelLedger) runEndorsed(n *opNode) {
 	synctest.Test(l.t.(*testing.T), func(t *testing.T) {
-		h := &relays{l: l, abort: make(chan struct{}), chain: l.chain, view: l.view, members: l.members}
-		if n.key.memory == fakeViews {
-			h.chain, h.view, h.members = l.fake, l.forged, l.hosts
+		h := &relays{l: l, abort: make(chan struct{}), views: l.views}
+		switch {
+		case n.key.memory == fakeViews:
+			h.chain, h.views = l.fake, []modelView{l.forged}
+		case len(l.views) == 1:
+			h.chain = l.shown(0)
 		}
 		m := endorsed.New(endorsed.Options{
 			Identity: wire.LedgerIdentity{ID: l.config.Ledger.ID, Backend: wire.BackendEndorsed, Genesis: l.genesis(), Number: 1},
@@ -356,6 +374,7 @@ func (l *modelLedger) runEndorsed(n *opNode) {
 		synctest.Wait()
 		select {
 		case n.outcome = <-done:
+			n.view = h.view
 		default:
 			h.waiting(n)
 		}
@@ -365,27 +384,28 @@ func (l *modelLedger) runEndorsed(n *opNode) {
 }
 
 func (l *modelLedger) genesis() []byte {
-	hash := l.view.Hash()
+	hash := l.views[0].Hash()
 	return hash[:]
 }
 
 // relays is the host of one call of the endorsed ledger: it lets everybody wait until
 // it is told what to say.
 type relays struct {
-	l       *modelLedger
-	abort   chan struct{}
-	chain   []byte
-	view    *endorsement.View
-	members []ed25519.PrivateKey
+	l     *modelLedger
+	abort chan struct{}
+	chain []byte // of views; nil: the host chooses anew each time
+	views []modelView
 
 	mu    sync.Mutex
-	store *relayed // the call that waits for the database
+	store *relayed // the call that waits for the database, or for views
 	asked []*relayed
+	view  int // of those asked
 	round int
 }
 
 type relayed struct {
 	waits  waits
+	view   int
 	member int
 	body   []byte
 	answer chan answer
@@ -402,14 +422,28 @@ func (h *relays) wait(c *relayed) (answer, bool) {
 	}
 }
 
-func (h *relays) Views(context.Context) ([]byte, error) { return h.chain, nil }
-
-func (h *relays) Newest(context.Context, wire.AccountID) ([]byte, error) {
-	c := &relayed{waits: waitsNewest, answer: make(chan answer, 1)}
+// ask has a call wait for what the host says; false: the model has seen enough.
+func (h *relays) ask(w waits) (answer, bool) {
+	c := &relayed{waits: w, answer: make(chan answer, 1)}
 	h.mu.Lock()
 	h.store = c
 	h.mu.Unlock()
-	a, ok := h.wait(c)
+	return h.wait(c)
+}
+
+func (h *relays) Views(context.Context) ([]byte, error) {
+	if h.chain != nil {
+		return h.chain, nil
+	}
+	a, ok := h.ask(waitsViews)
+	if !ok {
+		return nil, errAborted
+	}
+	return h.l.shown(a.head), nil
+}
+
+func (h *relays) Newest(context.Context, wire.AccountID) ([]byte, error) {
+	a, ok := h.ask(waitsNewest)
 	if !ok {
 		return nil, errAborted
 	}
@@ -417,11 +451,7 @@ func (h *relays) Newest(context.Context, wire.AccountID) ([]byte, error) {
 }
 
 func (h *relays) Commit(_ context.Context, commit *wire.Commit) (wire.Appended, error) {
-	c := &relayed{waits: waitsCommit, answer: make(chan answer, 1)}
-	h.mu.Lock()
-	h.store = c
-	h.mu.Unlock()
-	a, ok := h.wait(c)
+	a, ok := h.ask(waitsCommit)
 	if !ok {
 		return wire.Appended{}, errAborted
 	}
@@ -430,10 +460,15 @@ func (h *relays) Commit(_ context.Context, commit *wire.Commit) (wire.Appended, 
 
 func (h *relays) Relay(_ context.Context, key []byte, kind wire.FrameKind, body []byte) ([]byte, error) {
 	c := &relayed{waits: waitsEndorser, body: body, answer: make(chan answer, 1)}
-	c.member = slices.IndexFunc(h.members, func(k ed25519.PrivateKey) bool { return string(k.Public().(ed25519.PublicKey)) == string(key) })
+	for i, v := range h.views {
+		if j := slices.IndexFunc(v.keys, func(k ed25519.PrivateKey) bool { return string(k.Public().(ed25519.PublicKey)) == string(key) }); j >= 0 {
+			c.view, c.member = i, j
+		}
+	}
 	h.mu.Lock()
 	if len(h.asked) == 0 || string(h.asked[0].body) != string(body) {
 		h.asked = nil // who was not asked before the call went on is not waited for
+		h.view = c.view
 		h.round++
 	}
 	h.asked = append(h.asked, c)
@@ -442,16 +477,20 @@ func (h *relays) Relay(_ context.Context, key []byte, kind wire.FrameKind, body 
 	if !ok {
 		return nil, errAborted
 	}
-	return h.relay(c.member, body, a)
+	return h.relay(c, body, a)
 }
 
 // relay makes an endorser's answer: what it says is the endorser's own code's, see took.
-func (h *relays) relay(member int, body []byte, a answer) ([]byte, error) {
-	by, asked := h.members[member], body
+func (h *relays) relay(c *relayed, body []byte, a answer) ([]byte, error) {
+	v := h.views[c.view]
+	by, asked := v.keys[c.member], body
+	out := endorsement.Answer{Heads: []wire.Head{h.l.heads[a.head].head}}
 	switch a.kind {
 	case sayHead:
+	case sayBroken:
+		out.Discontinued = []uint64{0}
 	case sayForeign:
-		by = h.members[(member+1)%len(h.members)]
+		by = v.keys[(c.member+1)%len(v.keys)]
 	case sayOld:
 		ask := *must(endorsement.ParseAsk(body))
 		ask.Nonce[0] ^= 1
@@ -461,8 +500,7 @@ func (h *relays) relay(member int, body []byte, a answer) ([]byte, error) {
 	default:
 		return nil, wire.Errorf(wire.CodeUnavailable, "no answer")
 	}
-	out := endorsement.Answer{Heads: []wire.Head{h.l.heads[a.head].head}}
-	out.Sign(by, h.view.Hash(), asked)
+	out.Sign(by, v.Hash(), asked)
 	return wire.Marshal(&out), nil
 }
 
@@ -491,34 +529,51 @@ func (h *relays) waiting(n *opNode) {
 		n.waits = h.store.waits
 		return
 	}
-	n.waits, n.round = waitsEndorser, h.round
+	n.waits, n.round, n.view = waitsEndorser, h.round, h.view
 	if a := must(endorsement.ParseAsk(h.asked[0].body)); len(a.Appends) > 0 {
-		n.ask = h.l.ask(a.Appends[0])
+		n.ask = h.l.ask(modelAsk{h.view, a.Appends[0]})
 	}
 }
 
-// took is where an endorser stands after an ask: a real endorser's word.
-func (l *modelLedger) took(at headID, ask askID) headID {
-	if ask == 0 || at == 0 {
-		return at
+// took is where an endorser stands after an ask: a real endorser's word. One that gave its
+// last word in its view refuses instead.
+func (l *modelLedger) took(at headID, ask askID, ended bool) (to headID, refused bool) {
+	if !ended && (ask == 0 || at == 0) {
+		return at, false
 	}
-	key := endorsing{at, ask}
-	if h, ok := l.tookOf[key]; ok {
-		return h
+	key := endorsing{at, ask, ended}
+	if to, ok := l.tookOf[key]; ok {
+		return to, to == lostMemory
 	}
-	n := &l.heads[at]
-	there := endorsement.Append{Stream: n.entry.Stream, Expected: l.heads[n.parent].head, Next: n.head}
-	to := l.endorse(there, l.asks[ask])
+	e, view := l.serving(at)
+	if ended {
+		if _, err := e.Finalise(l.world.Succession(view.Next([]endorsement.Group{l.world.Fresh(3)}))); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	var a *endorsement.Append
+	if ask > 0 {
+		a = &l.asks[ask].Append
+	}
+	answer, err := l.told(e, view, a)
+	switch {
+	case err == nil:
+		to = l.headOf[answer.Heads[0]]
+	case ended && wire.CodeOf(err) == wire.CodeView:
+		to = lostMemory
+	default:
+		l.t.Fatal(err)
+	}
 	l.tookOf[key] = to
-	return to
+	return to, to == lostMemory
 }
 
-// endorse has an endorser that has just entered its view take appends one by one, the
-// first of which brings it to where it stands.
-func (l *modelLedger) endorse(appends ...endorsement.Append) headID {
+// serving is an endorser that stands at a head, in a view of its own.
+func (l *modelLedger) serving(at headID) (*endorser.Endorser, *endorsement.View) {
 	e := endorser.New(&endorser.Configuration{Ledger: l.config.Ledger.ID, Number: 1, Operator: wire.Base64(l.world.Operator.Public().(ed25519.PublicKey))}, l.world)
+	first := l.views[0].Groups[0]
 	mine := &endorsement.View{Version: wire.Version, Ledger: l.config.Ledger.ID, Genesis: 1, Number: 1, Groups: []endorsement.Group{
-		{{Key: e.Key(), Evidence: endorsement.EvidenceHash(e.Key())}, l.view.Groups[0][1], l.view.Groups[0][2]},
+		{{Key: e.Key(), Evidence: endorsement.EvidenceHash(e.Key())}, first[1], first[2]},
 	}}
 	for i := range mine.Groups[0] {
 		mine.Groups[0][i].Evidence = endorsement.EvidenceHash(mine.Groups[0][i].Key)
@@ -526,23 +581,32 @@ func (l *modelLedger) endorse(appends ...endorsement.Append) headID {
 	if err := e.Found(l.world.Succession(mine)); err != nil {
 		l.t.Fatal(err)
 	}
+	l.bring(e, mine, at)
+	return e, mine
+}
+
+// bring has an endorser that just entered a view stand at a head: by one append.
+func (l *modelLedger) bring(e *endorser.Endorser, view *endorsement.View, at headID) {
 	public, _ := l.core.LedgerKey()
 	if err := e.Introduce([]byte(public)); err != nil {
 		l.t.Fatal(err)
 	}
-	var last wire.Head
-	for _, a := range appends {
-		ask := endorsement.Ask{View: mine.Hash(), Appends: []endorsement.Append{a}}
-		rand.Read(ask.Nonce[:])
-		ask.Sign(l.core.LedgerKey())
-		answer, err := e.Ask(wire.Marshal(&ask))
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		if last == (wire.Head{}) && answer.Heads[0] != a.Next {
-			l.t.Fatal("an endorser without a memory does not take the first append")
-		}
-		last = answer.Heads[0]
+	n := &l.heads[at]
+	answer, err := l.told(e, view, &endorsement.Append{Stream: n.entry.Stream, Expected: l.heads[n.parent].head, Next: n.head})
+	if err != nil || answer.Heads[0] != n.head {
+		l.t.Fatal("an endorser without a memory does not take the first append")
 	}
-	return l.headOf[last]
+}
+
+// told asks an endorser for an append; nil: for the newest head.
+func (l *modelLedger) told(e *endorser.Endorser, view *endorsement.View, a *endorsement.Append) (*endorsement.Answer, error) {
+	ask := endorsement.Ask{View: view.Hash()}
+	rand.Read(ask.Nonce[:])
+	if a == nil {
+		ask.Reads = []wire.StreamID{wire.Stream(l.config.Ledger.ID, l.owner.account)}
+	} else {
+		ask.Appends = []endorsement.Append{*a}
+		ask.Sign(l.core.LedgerKey())
+	}
+	return e.Ask(wire.Marshal(&ask))
 }

@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/passclave/passclave/wire"
@@ -116,6 +117,15 @@ func (m *machine) goesOn(s state, i int, emit emitter) {
 		}
 	case waitsCommit:
 		m.commits(s, i, op.key.head, said)
+	case waitsViews:
+		said(s, answer{kind: sayViews}, "enclave %d is shown the first view", i)
+		for view := 1; view < len(m.views); view++ {
+			for _, t := range m.ended(s, view) {
+				if words := min(t.wordsFor(view), 2); words > 0 { // a majority is enough
+					said(t, answer{sayViews, headID(4*view + words)}, "enclave %d is shown successor %d by %d last words", i, view, words)
+				}
+			}
+		}
 	case waitsEndorser:
 		if m.rounds {
 			m.round(s, i, &op, emit)
@@ -150,34 +160,51 @@ func (m *machine) round(s state, i int, op *opNode, emit emitter) {
 	}
 	for set := range 8 {
 		for _, lost := range []bool{false, true} {
-			t := s
-			var answers []answer
-			for j, at := range s.members {
-				switch {
-				case set>>j&1 == 0:
-				case at == lostMemory:
-					answers = append(answers, answer{kind: sayNotMember})
-				default:
-					t.members[j] = m.took(at, op.ask)
-					if !lost {
-						answers = append(answers, answer{sayHead, t.members[j]})
+			m.reaches(s, op, set, func(t state, heard []answer) {
+				var answers []answer
+				for _, a := range heard {
+					if a.kind == sayNotMember || !lost {
+						answers = append(answers, a)
 					}
 				}
-			}
-			if len(answers) < 2 || len(answers) == 2 && answers[0] != answers[1] {
-				if int(s.silences) == m.bounds.silences {
-					continue
+				if len(answers) < 2 || len(answers) == 2 && answers[0] != answers[1] {
+					if int(s.silences) == m.bounds.silences {
+						return
+					}
+					t.silences++
 				}
-				t.silences++
-			}
-			for len(answers) < len(s.members) {
-				answers = append(answers, answer{kind: sayFailed})
-			}
-			id := m.say(e.op, answers...)
-			t.enclave[i].op = id
-			emit(m.settle(t, i), "enclave %d: endorsers %03b get ask %d, answers are lost: %v", i, set, op.ask, lost)
+				for len(answers) < len(s.members) {
+					answers = append(answers, answer{kind: sayFailed})
+				}
+				t.enclave[i].op = m.say(e.op, answers...)
+				if m.ops[t.enclave[i].op].waits == waitsViews { // whatever was said in the view before is forgotten
+					t.enclave[i].op = m.say(e.op, answer{kind: sayNotMember}, answer{kind: sayNotMember}, answer{kind: sayFailed})
+				}
+				emit(m.settle(t, i), "enclave %d: endorsers %03b of view %d get ask %d, answers are lost: %v", i, set, op.view, op.ask, lost)
+			})
 		}
 	}
+}
+
+// reaches has an ask reach a set of endorsers, in every way that it can be answered.
+func (m *machine) reaches(s state, op *opNode, set int, then func(state, []answer)) {
+	var from func(t state, j int, heard []answer)
+	from = func(t state, j int, heard []answer) {
+		switch {
+		case j == len(s.members):
+			if op.view > 0 { // as canonical has it: its members do not differ
+				slices.SortFunc(heard, func(x, y answer) int { return cmp.Or(cmp.Compare(x.kind, y.kind), cmp.Compare(x.head, y.head)) })
+			}
+			then(t, heard)
+		case set>>j&1 == 0:
+			from(t, j+1, heard)
+		default:
+			for _, g := range m.gets(t, op.view, j, op.ask) {
+				from(g.state, j+1, append(heard[:len(heard):len(heard)], g.answer))
+			}
+		}
+	}
+	from(s, 0, nil)
 }
 
 // anybody reports whether an endorser is there.
@@ -207,8 +234,12 @@ func (m *machine) canonical(s state) state {
 	if !m.endorsed() {
 		return s
 	}
+	for i := range s.next {
+		slices.Sort(s.next[i][:])
+	}
 	swap := func(i, j int) {
 		s.members[i], s.members[j] = s.members[j], s.members[i]
+		s.words[i], s.words[j] = s.words[j], s.words[i]
 		for k := range s.enclave {
 			e := &s.enclave[k]
 			e.asked[i], e.asked[j] = e.asked[j], e.asked[i]
@@ -218,6 +249,9 @@ func (m *machine) canonical(s state) state {
 	after := func(i, j int) bool {
 		if s.members[i] != s.members[j] {
 			return s.members[i] > s.members[j]
+		}
+		if s.words[i] != s.words[j] {
+			return s.words[i] > s.words[j]
 		}
 		for k := range s.enclave {
 			e := &s.enclave[k]
@@ -298,7 +332,7 @@ func (m *machine) endorsers(s state, i int, op *opNode, said func(state, answer,
 			said(t, answer{kind: sayNotMember}, "enclave %d: endorser %d has no view", i, j)
 			continue
 		}
-		to := m.took(at, op.ask)
+		to := m.gets(t, op.view, j, op.ask)[0].head
 		t.members[j] = to
 		t.enclave[i].given[j] = true
 		said(t, answer{sayHead, to}, "enclave %d: endorser %d says entry %d", i, j, to)
@@ -368,6 +402,9 @@ func (m *machine) settle(s state, i int) state {
 			}
 			e.memory, e.op = op.memory, 0
 			if op.outcome.err == nil && !op.outcome.discontinued && !op.outcome.other {
+				if op.view > 0 {
+					m.seen[theNextView]++
+				}
 				m.stands(&s, e, op.outcome.head)
 			}
 			if op.key.append {

@@ -20,6 +20,7 @@ type bounds struct {
 	holds          int      // answers of endorsers that come later than they were given
 	silences       int      // rounds of asks that end although endorsers could still answer
 	lates          int      // endorsers that get an ask without the asker hearing of it
+	successors     int      // views that the operator wishes for after the first; with rounds alone
 	switches       int      // to the other enclave while one has a request under way
 	rounds         bool     // an ask reaches whom it reaches, and is answered, in one step
 	forgets        bool     // a crash begins a new life: what was before it is not held against the ledger
@@ -42,6 +43,8 @@ type state struct {
 	tip     headID // of the branch that a rollback left
 	held    headID // written, says nobody yet: the host may apply it later
 	members [3]headID
+	words   [3]uint8       // last words that members gave: a bit for each successor
+	next    [2][3]headID   // members of the successors: see of
 	pool    [maxPool]askID // appends that endorsers were asked for, ascending: each may come again at any time
 	enclave [maxEnclaves]enclaveState
 	known   headID // what the first device remembers
@@ -129,19 +132,21 @@ func (m *machine) successors(s state, next func(label string, s state)) {
 	if !m.endorsed() {
 		return
 	}
-	for i, at := range s.members {
-		if at == lostMemory {
-			continue
+	for _, ask := range s.pool {
+		if ask == 0 || int(s.lates) == m.bounds.lates {
+			break
 		}
-		for _, ask := range s.pool {
-			if to := m.took(at, ask); to != at && int(s.lates) < m.bounds.lates {
-				t := s
-				t.lates++
-				t.members[i] = to
-				emit(t, "endorser %d gets ask %d: entry %d", i, ask, to)
+		for i := range s.members {
+			for _, g := range m.gets(s, m.asks[ask].view, i, ask) {
+				if t := g.state; t != s {
+					t.lates++
+					emit(t, "endorser %d gets ask %d late", i, ask)
+				}
 			}
 		}
-		if int(s.losses) < m.bounds.losses {
+	}
+	for i, at := range s.members {
+		if at != lostMemory && int(s.losses) < m.bounds.losses {
 			t := s
 			t.losses++
 			t.members[i] = lostMemory

@@ -324,7 +324,7 @@ func (w *modelWorld) content(n *stepNode) string {
 		}
 		return h
 	}
-	text := []any{n.request, n.head, s.phase, s.at, s.matched, s.loads, s.races, s.spent, of(s.pending), s.login,
+	text := []any{n.request, n.head, s.phase, s.at, s.matched, s.loads, s.races, s.spent, s.missed, of(s.pending), s.login,
 		slices.Sorted(maps.Keys(s.have.entries)), s.have.loaded, s.have.keys, s.have.fetches, s.have.issuer, s.have.refreshed}
 	var blobs []string
 	for b := range s.have.blobs {
@@ -400,7 +400,7 @@ func TestCloneKnowsAllFields(t *testing.T) {
 		of   any
 		want string
 	}{
-		{State{}, "[phase in request body at lost have pending attempt confirming login loads matched races spent]"},
+		{State{}, "[phase in request body at lost have pending attempt confirming login loads matched races spent missed]"},
 		{atHand{}, "[state entry entryOf blobs entries manifest loaded keys fetches need issuer refreshed]"},
 		{attempt{}, "[join ticket envelope public gen own sent sequence judged right unlock note]"},
 		{pending{}, "[commit head response joined]"},

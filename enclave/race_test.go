@@ -177,3 +177,64 @@ func TestRacingEnclavesKeepTheLimit(t *testing.T) {
 		})
 	}
 }
+
+// A join that races a PIN set is told so, before RESERVE and after it, and releases nothing;
+// the host, who no longer has what the old head named, is not blamed.
+func TestJoinRacesPINSet(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		reserved bool
+		want     wire.Code
+	}{"before RESERVE": {false, wire.CodeChallenge}, "after RESERVE": {true, wire.CodeConflict}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			first, gone, next := w.device("alice").enrol(pin), w.device("alice"), w.device("alice")
+			if err := gone.join(pin); err != nil {
+				t.Fatal(err)
+			}
+			commits := 0
+			if test.reserved {
+				w.onCommit = func(*wire.Commit) {
+					if commits++; commits == 2 { // RESULT: it meets another envelope, which must be loaded
+						w.onCommit = nil
+						w.aside(func() {
+							if err := first.revoke(t, gone); err != nil {
+								t.Fatal(err)
+							}
+						})
+					}
+				}
+			}
+			blobs, wanted := 0, map[bool]int{false: 1, true: 2}[test.reserved]
+			w.onLoad = func(n wire.Need, s *wire.State) {
+				if len(n.Blobs) == 0 {
+					return
+				}
+				if blobs++; blobs == wanted {
+					w.onLoad = nil
+					w.aside(func() { first.setPIN(t, "564738") })
+					*s = w.store.Load(n)
+				}
+			}
+			wantCode(t, next.join(pin), test.want)
+			if w.reply.Refusal != "" {
+				t.Errorf("the host is blamed: %s", w.reply.Refusal)
+			}
+			if w.onLoad != nil || len(w.reply.Response.Results) > 0 {
+				t.Fatal("there was no race, or something is released")
+			}
+			if _, err := next.sync(); wire.CodeOf(err) != wire.CodeUnknownDevice {
+				t.Fatalf("it joined: %v", err)
+			}
+		})
+	}
+}
+
+// aside runs other requests while one is under way.
+func (w *world) aside(run func()) {
+	onLoad := w.onLoad
+	w.onLoad = nil
+	run()
+	w.onLoad, w.effects = onLoad, nil
+}

@@ -65,6 +65,12 @@ func (t *tx) brings(encoded []byte) (*lost, error) {
 // forgetful reports whether the ledger starts without a memory.
 func (t *tx) forgetful() bool { return t.core.config.Ledger.Backend == wire.BackendLocal }
 
+// wasAway reports whether the device's vault secret is one of an earlier epoch. It cannot get
+// the one in force before the account goes on: it approves, and another one finishes.
+func (t *tx) wasAway() bool {
+	return len(t.body.VaultSecret) > 0 && t.body.Epoch < t.account.head.Epoch
+}
+
 // keptOfRestore restores the account where enough devices approved and the lost entry is
 // at hand. It is the work of a device that approves: the new head needs the vault secret.
 func (c *Core) keptOfRestore(s State, t *tx, result *counted) (State, []Effect) {
@@ -88,7 +94,7 @@ func (c *Core) keptOfRestore(s State, t *tx, result *counted) (State, []Effect) 
 		return c.reply(s, t.response())
 	}
 	result.Known = l != nil
-	if !result.enough() || l == nil || s.confirming.own == nil {
+	if !result.enough() || l == nil || s.confirming.own == nil || t.wasAway() {
 		t.results = [][]byte{wire.Marshal(result.ConfirmResult)}
 		return c.reply(s, t.response())
 	}

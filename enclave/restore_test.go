@@ -16,7 +16,7 @@ func (p *phone) newestEntry() []byte {
 }
 
 func (p *phone) restoreAsk(approve *wire.Head, newest []byte) *ask {
-	a := p.ask(wire.NewCommand(wire.CommandConfirm, wire.Confirm{Approve: approve, Restore: true, Newest: newest}))
+	a := p.ask(wire.NewCommand(wire.CommandConfirm, wire.Confirm{Approve: approve, Restore: true, Newest: newest, Lost: p.w.shown}))
 	if approve != nil {
 		a.body.Login, a.uv = p.login(), true
 	}
@@ -58,7 +58,7 @@ func goBack(t *testing.T, w *world, after func(*backup)) *backup {
 	b.at = *b.first.offered()
 	after(b)
 	b.lost, b.newest, b.counts = *b.first.offered(), b.first.newestEntry(), b.first.counts()
-	b.newer = w.store.Snapshot()
+	b.newer, w.shown = w.store.Snapshot(), &b.lost
 	w.store.Restore(older)
 	w.restart()
 	return b
@@ -225,6 +225,41 @@ func TestRestoreNeeds(t *testing.T) {
 	}
 }
 
+// A device that was away when the epoch began cannot get its vault secret before the account
+// goes on. It approves all the same; one that has the secret finishes.
+func TestRestoreByOneThatWasAway(t *testing.T) {
+	t.Parallel()
+	for _, last := range []bool{false, true} {
+		w := newEndorsedWorld(t)
+		first, away, gone := w.device("alice").enrol(pin), w.device("alice"), w.device("alice")
+		for _, p := range []*phone{away, gone} {
+			if err := p.join(pin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first.revoke(t, gone)
+		older, at := w.store.Snapshot(), *first.offered()
+		first.create()
+		newest := first.newestEntry()
+		w.shown = first.offered()
+		w.store.Restore(older)
+		w.restart()
+		order := []*phone{away, first}
+		if last {
+			order = []*phone{first, away, first}
+		}
+		for i, p := range order {
+			r, err := p.restore(&at, newest)
+			if err != nil || r.Confirmed != (i == len(order)-1) || w.commits() > 0 != r.Confirmed {
+				t.Fatalf("%d: %+v, %v", i, r, err)
+			}
+		}
+		if _, err := away.sync(); err != nil || away.epoch != first.epoch {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What is from before a revocation or a PIN set never comes back, whoever approves it.
 func TestRestoreNeverIntoAnEarlierEpoch(t *testing.T) {
 	t.Parallel()
@@ -263,9 +298,16 @@ func TestRestoreApprovalsReplayed(t *testing.T) {
 	w.store.Restore(b.newer) // the lost database was found
 	w.restart()
 	b.first.create()
-	newest := b.first.newestEntry()
+	newest, lost := b.first.newestEntry(), *b.first.offered()
 	w.store.Restore(older) // and lost again
 	w.restart()
+	// Nor for more than what the person was shown.
+	_, err := b.first.restore(&b.at, newest)
+	wantCode(t, err, wire.CodeConflict)
+	w.shown = nil
+	_, err = b.first.restore(&b.at, newest)
+	wantCode(t, err, wire.CodeConflict)
+	w.shown = &lost
 	r, err := b.first.restore(&b.at, newest)
 	if err != nil || r.Confirmed || approvedIn(r) != 1 {
 		t.Fatalf("%+v, %v", r, err)
@@ -294,6 +336,31 @@ func TestRestoreOfForgedMembers(t *testing.T) {
 	wantCode(t, err, wire.CodeVaultSecret)
 	if w.commits() != 0 {
 		t.Fatal("written")
+	}
+}
+
+// The ledger does not vouch for the entry that the host offers to go back to, so its
+// signature is checked: a made-up one, over a genuine head and note, would stand in the
+// chain of devices for ever.
+func TestRestoreOfForgedEntry(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		b := goBack(t, open(t), usual(t))
+		older := b.store.Snapshot()
+		b.store.Restore(b.newer) // the local ledger remembers within a run
+		if _, err := b.first.sync(); err != nil {
+			t.Fatal(err)
+		}
+		b.store.Restore(older)
+		entries := b.store.Accounts[b.first.account].Entries
+		last := &entries[len(entries)-1]
+		e := must(ledger.ParseEntry(*last))
+		e.Request[0]++
+		*last = wire.Marshal(e)
+		_, err := b.first.restore(b.first.offered(), b.newest)
+		if wire.CodeOf(err) != wire.CodeEntry || len(b.approvals[b.first.account]) > 0 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

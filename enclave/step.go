@@ -29,6 +29,7 @@ type State struct {
 	matched    bool      // the state at hand is the one that stands
 	races      int       // commits that another won
 	spent      wire.Head // the own RESERVE that was said not to stand
+	missed     wire.Head // the newest head when a blob was last missing
 }
 
 type phase int
@@ -205,6 +206,10 @@ func (c *Core) headRead(s State, e HeadRead) (State, []Effect) {
 		return c.loadState(s)
 	}
 	if s.restores() && 0 < offered.Sequence && offered.Sequence < s.at.Head.Sequence {
+		// No ledger vouches for this entry.
+		if _, err := c.keys.Verify(wire.Stream(c.config.Ledger.ID, s.in.Envelope.Header.Account), s.have.state.Newest); err != nil {
+			return c.refuse(s, err)
+		}
 		s.at.Head, s.lost = offered, s.at.Head
 	}
 	if offered != s.at.Head {
@@ -275,6 +280,9 @@ func (c *Core) moreLoaded(s State, e Loaded) (State, []Effect) {
 		return c.refuse(s, wire.Errorf(wire.CodeRecordMismatch, "%d blobs for %d", len(e.State.Blobs), len(need.Blobs)))
 	}
 	for i, b := range e.State.Blobs {
+		if len(b) == 0 && s.missed != s.at.Head {
+			return c.missing(s)
+		}
 		if wire.BlobHash(b) != need.Blobs[i] {
 			return c.refuse(s, wire.Errorf(wire.CodeRecordMismatch, "a blob is not the one asked for"))
 		}
@@ -296,6 +304,15 @@ func (c *Core) moreLoaded(s State, e Loaded) (State, []Effect) {
 		return c.resumeResult(s)
 	}
 	return c.decide(s)
+}
+
+// missing goes on from the fresh head where the host does not have a blob: another commit,
+// a PIN set above all, may have replaced it since the state was loaded. Only if no head
+// came between is the host to blame.
+func (c *Core) missing(s State) (State, []Effect) {
+	s.missed = s.at.Head
+	s.forget()
+	return c.loadState(s)
 }
 
 func (c *Core) keysFetched(s State, e KeysFetched) (State, []Effect) {
@@ -335,8 +352,13 @@ func (c *Core) again(s State) (State, []Effect) {
 		return c.refuse(s, wire.Errorf(wire.CodeConflict, "lost %d races", s.races))
 	}
 	s.pending, s.confirming = nil, nil
-	s.have.blobs, s.have.entries, s.have.manifest, s.have.loaded = nil, nil, nil, false
+	s.forget()
 	return c.loadState(s)
+}
+
+// forget drops what was loaded for a head that may not be the newest any more.
+func (s *State) forget() {
+	s.have.blobs, s.have.entries, s.have.manifest, s.have.loaded = nil, nil, nil, false
 }
 
 func (c *Core) checkReceipt(p *pending, e Committed) error {

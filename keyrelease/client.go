@@ -19,8 +19,16 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
+// wrapping is what is asked for, fallback what a vault is asked for then that has an HSM
+// without it (SoftHSM, and some of hardware, have OAEP with SHA-1 alone). The two are equally good:
+// OAEP does not rest on its hash being free of collisions, and nothing better is known
+// against it with SHA-1. So whoever makes the client fall back has gained nothing.
 const (
-	wrapping    = keywrap.RSAAESKeyWrap256
+	wrapping = keywrap.RSAAESKeyWrap256
+	fallback = keywrap.RSAAESKeyWrap
+)
+
+const (
 	maxVersions = 64 // enabled versions of one key
 	maxPages    = 16 // of a list of versions
 	timeLimit   = time.Minute
@@ -135,6 +143,7 @@ type session struct {
 	vault     *url.URL
 	authority *url.URL // the attestation service
 	key       string   // URL
+	enc       keywrap.Algorithm
 	rsa       *rsa.PrivateKey
 	clock     func() time.Time
 }
@@ -168,8 +177,8 @@ func (c *Client) session() (*session, *Error) {
 	}
 	s := &session{
 		Client: c, transport: newTransport(roots, c), roots: roots, vault: vault, rsa: priv, clock: c.Clock,
-		authority: authority,
-		key:       vault.JoinPath("keys", c.Service.Key).String(),
+		authority: authority, enc: wrapping,
+		key: vault.JoinPath("keys", c.Service.Key).String(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -205,6 +214,10 @@ func (s *session) release(ctx context.Context) ([]KEK, *Error) {
 	var keks []KEK
 	for _, v := range versions {
 		kek, err := s.releaseVersion(ctx, token, v)
+		if err != nil && err.Code == azure.CodeEnc {
+			s.enc = fallback // for all further versions, too
+			kek, err = s.releaseVersion(ctx, token, v)
+		}
 		if err != nil {
 			for _, k := range keks {
 				clear(k.Key)
@@ -295,7 +308,7 @@ func (s *session) versions(ctx context.Context) ([]version, *Error) {
 
 func (s *session) releaseVersion(ctx context.Context, token string, v version) (*KEK, *Error) {
 	n := nonce()
-	request := azure.ReleaseRequest{Target: token, Enc: string(wrapping), Nonce: azure.Nonce(n)}
+	request := azure.ReleaseRequest{Target: token, Enc: string(s.enc), Nonce: azure.Nonce(n)}
 	var answer azure.ReleaseResponse
 	url := v.kid + "/release?api-version=" + azure.VaultVersion
 	if err := s.transport.call(ctx, StepRelease, url, request, &answer); err != nil {
@@ -303,7 +316,7 @@ func (s *session) releaseVersion(ctx context.Context, token string, v version) (
 	}
 	released, err := openJWS(answer.Value, expected{
 		host: s.vault.Hostname(), roots: s.roots, now: s.clock(),
-		kid: v.kid, enc: wrapping, nonce: n,
+		kid: v.kid, enc: s.enc, nonce: n,
 	})
 	if err != nil {
 		return nil, err
@@ -312,7 +325,7 @@ func (s *session) releaseVersion(ctx context.Context, token string, v version) (
 		return nil, refuse(ReasonVersion, "the answer has another time of creation than the list")
 	}
 	var key []byte
-	within(s.Do, func() { key, err = unwrap(released, s.Service.Key, wrapping, s.rsa) })
+	within(s.Do, func() { key, err = unwrap(released, s.Service.Key, s.enc, s.rsa) })
 	if err != nil {
 		return nil, err
 	}

@@ -126,6 +126,7 @@ type vault struct {
 	versions []string
 	change   func(version string, a *answer)               // may be nil
 	before   func(http.ResponseWriter, *http.Request) bool // true: answered
+	lacks    map[string]string                             // algorithms that it refuses, and the code with which
 	mu       sync.Mutex
 	requests []*http.Request
 	bodies   []string
@@ -186,10 +187,15 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err := json.Unmarshal(body, &ask); err != nil {
 			v.t.Error(err)
 		}
-		if ask["target"] != "header.payload.signature" || ask["enc"] != "RSA_AES_KEY_WRAP_256" || len(ask) != 3 {
+		if ask["target"] != "header.payload.signature" || ask["enc"] != "RSA_AES_KEY_WRAP_256" && v.lacks == nil || len(ask) != 3 {
 			v.t.Errorf("release request %s", body)
 		}
-		v.release(w, parts[2], ask["nonce"])
+		if code := v.lacks[ask["enc"]]; code != "" {
+			w.WriteHeader(400)
+			send(w, map[string]any{"error": map[string]any{"code": code, "message": "ask for another"}})
+			return
+		}
+		v.release(w, parts[2], ask["enc"], ask["nonce"])
 	default:
 		w.WriteHeader(404)
 		send(w, map[string]any{"error": map[string]any{"code": "KeyNotFound", "message": "not here"}})
@@ -216,10 +222,10 @@ func (v *vault) list(w http.ResponseWriter) {
 	send(w, map[string]any{"value": value, "nextLink": nil})
 }
 
-func (v *vault) release(w http.ResponseWriter, version, nonce string) {
+func (v *vault) release(w http.ResponseWriter, version, enc, nonce string) {
 	a := &answer{
 		alg: jose.RS256, signer: vaultRSA(), x5c: [][]byte{vaultCert()}, headers: map[jose.HeaderKey]any{},
-		kid: v.kid(version), requestKid: v.kid(version), enc: "RSA_AES_KEY_WRAP_256", kty: "oct-HSM",
+		kid: v.kid(version), requestKid: v.kid(version), enc: enc, kty: "oct-HSM",
 		nonce: nonce, key: v.keys[version], wrapTo: &rsaOfTEE().PublicKey,
 	}
 	for i, id := range v.versions {
@@ -230,7 +236,7 @@ func (v *vault) release(w http.ResponseWriter, version, nonce string) {
 	if v.change != nil {
 		v.change(version, a)
 	}
-	ciphertext, err := keywrap.Wrap(keywrap.RSAAESKeyWrap256, a.wrapTo, a.key)
+	ciphertext, err := keywrap.Wrap(keywrap.Algorithm(enc), a.wrapTo, a.key)
 	if err != nil {
 		panic(err)
 	}

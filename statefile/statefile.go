@@ -1,4 +1,5 @@
-// Package statefile keeps the few small files of the host and of development servers. A file
+// Package statefile keeps the few small files of host, key broker and development servers, and
+// the Ed25519 keys of operators. A file
 // is replaced as a whole or not at all, also across a crash. It owns no locking: a
 // state folder belongs to one process.
 package statefile

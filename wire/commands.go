@@ -287,6 +287,7 @@ type Confirm struct {
 	Approve *Head  `cbor:"1,keyasint,omitempty"` // the very head that is offered
 	Restore bool   `cbor:"2,keyasint,omitempty"`
 	Newest  []byte `cbor:"3,keyasint,omitempty"` // with Restore: the newest entry that the device has seen
+	Lost    *Head  `cbor:"4,keyasint,omitempty"` // with Restore and Approve: the very loss that the person was shown
 }
 
 // ConfirmResult says what is offered, and who approved it so far.

@@ -38,7 +38,7 @@ const (
 	CodePINLocked Code = "pin-locked" // a count stands at its limit: a trusted device sets a new PIN
 
 	CodeNumber   Code = "number"    // not the next number of this device, nor the last again
-	CodeConflict Code = "conflict"  // the record is no longer the version that the edit replaces, or the race was lost too often
+	CodeConflict Code = "conflict"  // the record is no longer the version that the edit replaces, the PIN or the membership changed under a join, or the race was lost too often
 	CodeNotFound Code = "not-found" // no such record, device or entry
 	CodeExcluded Code = "excluded"  // an excluded credential exists (WebAuthn InvalidStateError)
 	CodeLimit    Code = "limit"     // too many passkeys, devices or epochs, or a record too large

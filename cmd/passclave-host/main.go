@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/host/api"
@@ -154,7 +155,7 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 		defer pool.Close()
 		enclave.Endorsers = pool
 	}
-	s.options.Store, s.options.Enclave, s.options.Log, s.options.LedgerOf = database, enclave, log, ledgerOf
+	s.options.Store, s.options.Enclave, s.options.Log, s.options.ReadEvidence = database, enclave, log, readEvidence
 	server := api.New(s.options)
 
 	listener, err := net.Listen("tcp", s.listen)
@@ -178,18 +179,18 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 	return server.Serve(ctx, listener, config, api.DefaultTimeouts())
 }
 
-// ledgerOf reads the ledger in an evidence bundle, which nobody has verified.
-func ledgerOf(evidence []byte) (id []byte, signers int, err error) {
+// readEvidence reads an evidence bundle, which nobody has verified.
+func readEvidence(evidence []byte) (facts api.EvidenceFacts, err error) {
 	bundle, err := attestation.ParseBundle(evidence)
 	if err != nil {
-		return nil, 0, err
+		return facts, err
 	}
 	data, err := attestation.ParseRuntimeData(bundle.RuntimeData)
 	if err != nil {
-		return nil, 0, err
+		return facts, err
 	}
 	if data.Ledger == nil {
-		return nil, 0, errors.New("the evidence names no ledger")
+		return facts, errors.New("the evidence names no ledger")
 	}
-	return data.Ledger.ID, len(data.Ledger.Signers), nil
+	return api.EvidenceFacts{Ledger: data.Ledger.ID, Signers: len(data.Ledger.Signers), Simulated: attestation.Simulated(bundle, time.Now())}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	at "github.com/passclave/passclave/attestation/attestationtest"
 	"github.com/passclave/passclave/development/postgres/postgrestest"
 	"github.com/passclave/passclave/host/link/linktest"
 	"github.com/passclave/passclave/host/store"
@@ -134,5 +136,24 @@ func TestOperatorsSocket(t *testing.T) {
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the host says of its enclave it reads in the evidence that it hands out.
+func TestReadEvidence(t *testing.T) {
+	t.Parallel()
+	file := at.Configuration(t)
+	data := at.ClientData(t, file)
+	facts, err := readEvidence(at.Bundle(t, data, file).Encode())
+	if err != nil || !facts.Simulated || !bytes.Equal(facts.Ledger, data.Ledger.ID) || facts.Signers != len(data.Ledger.Signers) {
+		t.Errorf("%+v, %v", facts, err)
+	}
+	for name, evidence := range map[string][]byte{
+		"garbage":   []byte("evidence"),
+		"no ledger": at.Bundle(t, at.ReleaseData(t, file), file).Encode(),
+	} {
+		if facts, err := readEvidence(evidence); err == nil || facts.Simulated {
+			t.Errorf("%s: %+v, %v", name, facts, err)
+		}
 	}
 }

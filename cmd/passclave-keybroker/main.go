@@ -15,11 +15,21 @@ import (
 	"syscall"
 )
 
-const usage = `usage: passclave-keybroker -state DIR -tls-cert FILE -tls-key FILE -key NAME [flags]
-       passclave-keybroker rotate -state DIR -key NAME [-policy FILE]
+const usage = `usage: passclave-keybroker -state DIR KEYS -tls-cert FILE -tls-key FILE -key NAME [flags]
+       passclave-keybroker rotate     -state DIR KEYS -key NAME [-policy FILE]
+       passclave-keybroker versions   -state DIR KEYS -key NAME
+       passclave-keybroker set-policy -state DIR KEYS -key NAME -policy FILE
+       passclave-keybroker init-token -pkcs11-module FILE -pkcs11-token LABEL -pkcs11-pin-file FILE -so-pin-file FILE
 
-Serves attestation and key release. The file key store is for DEVELOPMENT ONLY.
+Serves attestation and key release. KEYS say which HSM has the keys:
+-pkcs11-module FILE -pkcs11-token LABEL -pkcs11-pin-file FILE. Without them they lie in a file,
+for DEVELOPMENT ONLY. Commands beside a broker that runs, on its folder, are seen by it at once.
 `
+
+// commands are what the first argument may name, instead of serving.
+var commands = map[string]func(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error{
+	"rotate": rotate, "versions": versions, "set-policy": setPolicy, "init-token": initToken,
+}
 
 // Exit codes: 0 stopped by a signal, 1 failed, 2 wrong use.
 func main() {
@@ -34,8 +44,8 @@ var errUse = errors.New("wrong use")
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	command := serve
-	if len(args) > 0 && args[0] == "rotate" {
-		command, args = rotate, args[1:]
+	if len(args) > 0 && commands[args[0]] != nil {
+		command, args = commands[args[0]], args[1:]
 	}
 	err := command(ctx, args, log, stdout, stderr)
 	switch {

@@ -24,9 +24,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passclave/passclave/development/softhsm/softhsmtest"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
+
+func TestMain(m *testing.M) { os.Exit(softhsmtest.Main(m)) }
 
 // files are what an operator has: a certificate, its key, a release policy.
 type files struct {

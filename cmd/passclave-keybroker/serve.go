@@ -10,19 +10,20 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/broker"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/keyrelease/operator"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
 // serve runs the broker until ctx ends.
 func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
 	f := flags(stderr)
-	state := f.String("state", "", "`folder` of the key file")
+	keys := keyFlags(f)
 	listen := f.String("listen", "127.0.0.1:0", "`address` to listen on")
 	url := f.String("url", "", "https `URL` by which enclaves reach this broker, as in the measured configuration (default: https:// and the address listened on)")
 	cert := f.String("tls-cert", "", "PEM `file`: certificate chain for the URL's host, RSA; it serves TLS and signs released keys")
@@ -30,8 +31,9 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	simulation := f.String("simulation-root", "", "PEM `file`: root of simulated evidence; without it simulated evidence is refused")
 	policy := f.String("policy", "", "release policy `file` for key versions that are made here")
 	name := f.String("key", "", "`name` of the key")
+	operatorsFile := f.String("operators", "", "JSON `file` that names operators and their public keys; without it there are no endpoints for them")
 	create := f.Bool("create", false, "make the key if it is not there (without this a missing key is an error, as a database may need it)")
-	if err := parse(f, args, stderr, "state", "tls-cert", "tls-key", "key"); err != nil {
+	if err := keys.parse(f, args, stderr, "state", "tls-cert", "tls-key", "key"); err != nil {
 		return err
 	}
 
@@ -46,15 +48,25 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *simulation != "" {
 		log.Warn("SIMULATION: simulated evidence is accepted; it proves nothing about hardware", "root", *simulation)
 	}
-	unlock, err := file.Lock(*state)
+	operators, err := readOperators(*operatorsFile, log)
+	if err != nil {
+		return err
+	}
+	unlock, err := file.Lock(keys.state)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	store, err := openStore(*state, log)
+	store, closeStore, err := keys.open(log)
 	if err != nil {
 		return err
 	}
+	defer closeStore()
+	trail, err := audit.Open(keys.state)
+	if err != nil {
+		return err
+	}
+	defer trail.Close()
 	if err := ensureKey(ctx, store, *name, *policy, *create, log); err != nil {
 		return err
 	}
@@ -68,7 +80,7 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *url == "" {
 		*url = "https://" + l.Addr().String()
 	}
-	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Log: log})
+	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Audit: trail, Operators: operators, Log: log})
 	if err != nil {
 		return err
 	}
@@ -100,9 +112,22 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	return nil
 }
 
-func openStore(dir string, log *slog.Logger) (*file.Store, error) {
-	log.Warn("DEVELOPMENT ONLY: the file key store protects its keys by nothing but the file's mode", "file", filepath.Join(dir, file.FileName))
-	return file.Open(dir)
+func readOperators(path string, log *slog.Logger) ([]operator.Operator, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	operators, err := operator.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(operators) == 1 {
+		log.Warn("there is one operator alone: no release policy can be changed", "file", path)
+	}
+	return operators, nil
 }
 
 // ensureKey makes the key where that was asked for, and fails where it is missing.
@@ -118,7 +143,7 @@ func ensureKey(ctx context.Context, store keystore.Store, name, policyFile strin
 	if err != nil {
 		return err
 	}
-	v, err := store.Create(ctx, name, policy)
+	v, err := store.Create(ctx, name, policy, false)
 	if err != nil {
 		return err
 	}
@@ -138,36 +163,4 @@ func readPolicy(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return policy, nil
-}
-
-// rotate adds a version to a key, with the newest version's policy unless another
-// is given. A broker that runs on the same folder serves it at once.
-func rotate(ctx context.Context, args []string, log *slog.Logger, stdout, stderr io.Writer) error {
-	f := flags(stderr)
-	state := f.String("state", "", "`folder` of the key file")
-	name := f.String("key", "", "`name` of the key")
-	policyFile := f.String("policy", "", "release policy `file` (default: that of the newest version)")
-	if err := parse(f, args, stderr, "state", "key"); err != nil {
-		return err
-	}
-	store, err := openStore(*state, log)
-	if err != nil {
-		return err
-	}
-	versions, err := store.Versions(ctx, *name)
-	if err != nil {
-		return err
-	}
-	policy := versions[len(versions)-1].Policy
-	if *policyFile != "" {
-		if policy, err = readPolicy(*policyFile); err != nil {
-			return err
-		}
-	}
-	v, err := store.Rotate(ctx, *name, policy)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, v.ID)
-	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 func (a *app) demoCommand() *cobra.Command {
 	var logs bool
-	var ledger string
+	var ledger, keys string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Tell the whole story, attacks included, in a temporary folder",
@@ -22,6 +22,7 @@ host that lies, and an enclave with another measurement. It ends with 0 only if 
 exactly the result that it must have. Nothing stays behind.`,
 		Example: `  passclave demo
   passclave demo --ledger endorsed
+  passclave demo --keys softhsm
   passclave demo --logs 2>demo.log`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -29,7 +30,7 @@ exactly the result that it must have. Nothing stays behind.`,
 			if err != nil {
 				return err
 			}
-			o := demo.Options{Bin: bin, Out: a.stdout, Log: io.Discard, Color: isTerminal(a.stdout), Ledger: ledger}
+			o := demo.Options{Bin: bin, Out: a.stdout, Log: io.Discard, Color: isTerminal(a.stdout), Ledger: ledger, Keys: keys}
 			if logs {
 				o.Log = a.stderr
 			}
@@ -38,6 +39,7 @@ exactly the result that it must have. Nothing stays behind.`,
 	}
 	c.Flags().BoolVar(&logs, "logs", false, "the services' logs, too, on stderr")
 	c.Flags().StringVar(&ledger, "ledger", "", "local, or endorsed, of which there is more to tell: a `name` (default local)")
+	c.Flags().StringVar(&keys, "keys", "", "`name` of where the key-encryption key is: file, or softhsm (default file)")
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
+	"github.com/passclave/passclave/keyrelease/operator"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -33,12 +34,13 @@ const (
 const exitHelp = `Exit codes:
   0  done; verify: evidence accepted
   1  failed for a reason not below: the service cannot be reached, a file is missing; nothing else was learned
-  2  the evidence is genuine, but the trust policy refuses it
+  2  the evidence is genuine, but the trust policy refuses it; keys explain: the release policy does
   3  the evidence is not genuine
   4  wrong PIN: the attempt counts
   5  locked: the PIN limit is reached; a trusted device sets a new PIN
   6  this device is not, or no longer, a member of the account
-  7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole
+  7  alarm: the service shows another history, or older data, than it must; fsck: the database is not whole;
+     keys audit: the log breaks
   8  wrong use of the command line
   9  the local code does not open the software UV key (nothing was sent)
   10 policy lint: warnings; policy diff: the second policy accepts something that the first refuses
@@ -149,6 +151,8 @@ var ownCodes = []struct {
 	{file.ErrInUse, "state-in-use"},
 	{keystore.ErrNotFound, "no-keys"},
 	{keystore.ErrExists, "keys-exist"},
+	{errInToken, "keys-in-token"},
+	{errKeyNeeded, "key-needed"},
 	{file.ErrBackup, "not-a-backup"},
 	{file.ErrPassphrase, "passphrase-wrong"},
 	{file.ErrWeakPassphrase, "passphrase-refused"},
@@ -163,6 +167,7 @@ func toJSON(err error) jsonError {
 	var refused *stack.RefusedError
 	var host *client.HostError
 	var signal *interruption
+	var broker *operator.Error
 	switch {
 	case errors.As(err, &usage):
 		j.Code = "usage"
@@ -172,6 +177,8 @@ func toJSON(err error) jsonError {
 		j.Code = "pin-refused"
 	case errors.As(err, &refused):
 		j.Code = "state-refused"
+	case errors.As(err, &broker):
+		j.Code = "broker-refused"
 	case errors.As(err, &refusal):
 		j.Code, j.AttemptsLeft = string(refusal.Code), refusal.AttemptsLeft
 	}

@@ -104,6 +104,8 @@ func words(err error) string {
 		return err.Error() + "; `passclave enroll` or `passclave join` makes it one"
 	case errors.Is(err, keystore.ErrNotFound):
 		return "there is no key-encryption key in that folder; --state names the service's"
+	case errors.Is(err, errInToken):
+		return err.Error() + ": copy the folder broker/ of the stopped service, with token and PIN; an HSM has a backup of its own"
 	case errors.Is(err, keystore.ErrExists):
 		return "there are keys already, and they are never touched; where another service's are to come, use another --state folder"
 	case errors.Is(err, file.ErrInUse):

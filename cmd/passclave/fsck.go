@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,8 +16,6 @@ import (
 	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/host/fsck"
 	"github.com/passclave/passclave/host/store"
-	"github.com/passclave/passclave/host/store/postgres"
-	"github.com/passclave/passclave/host/store/sqlite"
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/ledger/endorsed"
 	"github.com/passclave/passclave/policy"
@@ -94,16 +91,8 @@ the newest entry is the newest there ever was. The enclave's memory and people's
 }
 
 func (a *app) fsck(c *cobra.Command, database, policyFile, endorsersFile string) (*checked, error) {
-	open := func() (store.Inspector, error) {
-		if postgres.IsURL(database) {
-			return postgres.Inspect(c.Context(), database)
-		}
-		return sqlite.Inspect(database)
-	}
+	open := func() (store.Inspector, error) { return inspect(c.Context(), database) }
 	i, err := open()
-	if errors.Is(err, fs.ErrNotExist) && !postgres.IsURL(database) { // a URL may hold a password
-		return nil, fmt.Errorf("there is no database in %s: %w", database, err)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"flag"
 	"fmt"
 	"os"
@@ -41,6 +42,12 @@ func TestJSONShapes(t *testing.T) {
 		{"sync", synced{}},
 		{"up", addresses{}},
 		{"fsck", checked{}},
+		{"keys list", keyList{}},
+		{"keys create, rotate, enable, disable, policy set, policy approve", keyAct{}},
+		{"keys policy show", releasePolicyShown{}},
+		{"keys operator new", operatorMade{}},
+		{"keys audit", audited{}},
+		{"keys explain", releaseExplained{}},
 		{"keys backup, restore", backup{}},
 		{"keys reseal", resealed{}},
 		{"every error, as {\"error\": …}", jsonError{}},
@@ -73,10 +80,17 @@ func members(b *strings.Builder, indent string, t reflect.Type) {
 		members(b, indent+"  ", t.Elem())
 	case t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]():
 		for f := range t.Fields() {
+			if !f.IsExported() && !f.Anonymous {
+				continue
+			}
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 			kind := f.Type
 			for kind.Kind() == reflect.Pointer {
 				kind = kind.Elem()
+			}
+			if kind.Kind() == reflect.Slice && kind.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
+				fmt.Fprintf(b, "%s%s string%s\n", indent, name, optional(options))
+				continue
 			}
 			inner := kind.Kind() == reflect.Slice || kind.Kind() == reflect.Struct && kind != reflect.TypeFor[time.Time]()
 			if inner {

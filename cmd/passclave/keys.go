@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/passclave/passclave/development/softhsm"
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
@@ -18,7 +19,9 @@ import (
 
 func (a *app) keysCommand() *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "The service's key-encryption key"}
-	c.AddCommand(a.keysResealCommand(), a.keysBackupCommand(), a.keysRestoreCommand())
+	c.AddCommand(a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand(), a.keysResealCommand(), a.keysEnableCommand(), a.keysDisableCommand(),
+		a.keysPolicyCommand(), a.keysOperatorCommand(), a.keysAuditCommand(), a.keysExplainCommand(),
+		a.keysBackupCommand(), a.keysRestoreCommand())
 	return c
 }
 
@@ -45,6 +48,9 @@ Whoever has this file and its passphrase has the KEK: keep it apart from the dat
 			}
 			if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", out, fs.ErrExist)
+			}
+			if err := notInToken(state); err != nil {
+				return err
 			}
 			if _, err := os.Stat(filepath.Join(keyFolder(state), file.FileName)); errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", state, keystore.ErrNotFound)
@@ -83,6 +89,9 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
 		RunE: func(c *cobra.Command, given []string) error {
+			if err := notInToken(state); err != nil {
+				return err
+			}
 			data, err := os.ReadFile(given[0])
 			if err != nil {
 				return err
@@ -105,6 +114,16 @@ func (a *app) keysRestoreCommand() *cobra.Command {
 
 func (a *app) passphraseFlag(c *cobra.Command) {
 	from(c, &a.passphraseFD, "passphrase-fd", "read the passphrase from this file `descriptor`: one line")
+}
+
+// errInToken is returned where the keys are in a token: that is backed up by its own means.
+var errInToken = errors.New("the key-encryption key is in a token of SoftHSM, not in a file")
+
+func notInToken(state string) error {
+	if _, err := os.Stat(softhsm.Tokens(keyFolder(state))); err == nil {
+		return fmt.Errorf("%s: %w", state, errInToken)
+	}
+	return nil
 }
 
 func keyFolder(state string) string { return filepath.Join(state, string(stack.Broker)) }

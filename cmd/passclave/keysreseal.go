@@ -37,7 +37,7 @@ Exit code 1: something is left.`,
   passclave keys reseal --host http://127.0.0.1:9464 --json`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := operatorOf(host, state)
+			o, err := hostOf(host, state)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ Exit code 1: something is left.`,
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` of the service")
-	operatorFlag(c, &host)
+	hostFlag(c, &host)
 	return c
 }
 

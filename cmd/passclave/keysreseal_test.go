@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,18 +15,15 @@ import (
 	"github.com/passclave/passclave/development/stack"
 )
 
-// host answers as the one whose operator asks.
+// resealing is a host that answers its operator with these lines.
 func resealing(lines ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path != "/reseal" || r.Header.Get("Content-Type") != "application/json":
+		if r.Method != http.MethodPost || r.URL.Path != "/reseal" || r.Header.Get("Content-Type") != "application/json" {
 			http.NotFound(w, r)
-		case r.Method == http.MethodGet:
-			io.WriteString(w, `{"kek":"v2","wraps":{"v1":4,"v2":5},"lineage":true}`)
-		default:
-			for _, l := range lines {
-				fmt.Fprintln(w, l)
-			}
+			return
+		}
+		for _, l := range lines {
+			fmt.Fprintln(w, l)
 		}
 	})
 }
@@ -101,7 +97,7 @@ func TestKeysReseal(t *testing.T) {
 }
 
 // The host of a state folder is found by its socket.
-func TestOperatorOfAState(t *testing.T) {
+func TestHostOfAState(t *testing.T) {
 	t.Parallel()
 	state, err := os.MkdirTemp("", "state") // t.TempDir's path may be too long for a socket
 	if err != nil {
@@ -116,17 +112,13 @@ func TestOperatorOfAState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(resealing())
+	server := httptest.NewUnstartedServer(resealing(`{"kek":"v2","wraps":{"v2":5},"done":3,"lineage":true,"finished":true}`))
 	server.Listener.Close()
 	server.Listener = l
 	server.Start()
 	t.Cleanup(server.Close)
-	o, err := operatorOf("", state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := o.hangs(t.Context())
-	if err != nil || h.KEK != "v2" || h.Wraps["v1"] != 4 || h.Left() != 4 {
-		t.Fatalf("%+v, %v", h, err)
+	var out resealed
+	if code, _ := reseal(t, &out, "--state", state); code != exitDone || out.Done != 3 {
+		t.Fatalf("exit code %d, %+v", code, out)
 	}
 }

@@ -191,9 +191,16 @@ func printLedger(w io.Writer, s *ledgerStatus) {
 
 // viewChanged is the JSON of ledger view-change.
 type viewChanged struct {
-	View      uint64   `json:"view"`
-	ViewHash  string   `json:"view_hash"`
-	Endorsers []string `json:"endorsers"` // addresses
+	View      uint64    `json:"view"`
+	ViewHash  string    `json:"view_hash"`
+	Endorsers []string  `json:"endorsers"` // addresses
+	LeftOut   []leftOut `json:"left_out"`  // endorsers without which it went on
+}
+
+type leftOut struct {
+	Address string `json:"address"`
+	View    uint64 `json:"view"` // the old one, in which it gave no last word, or the new one, which it does not serve
+	Why     string `json:"why"`
 }
 
 func (a *app) viewChangeCommand() *cobra.Command {
@@ -214,9 +221,7 @@ A view change that stopped half way goes on with the same addresses.`,
 			if err != nil {
 				return err
 			}
-			return a.print(out, func(w io.Writer) {
-				fmt.Fprintf(w, "View %d is in force (%s).\n", out.View, out.ViewHash)
-			})
+			return a.print(out, func(w io.Writer) { printViewChange(w, out) })
 		},
 	}
 	endorsersFlag(c, &file)
@@ -240,7 +245,7 @@ func changeView(ctx context.Context, path, key, release string, addresses []stri
 	if len(addresses) == 0 {
 		addresses = f.Addresses
 	}
-	next, err := o.Change(ctx, f, addresses)
+	next, out, err := o.Change(ctx, f, addresses)
 	if err != nil {
 		return nil, err
 	}
@@ -251,5 +256,20 @@ func changeView(ctx context.Context, path, key, release string, addresses []stri
 	if err := next.Write(path); err != nil {
 		return nil, err
 	}
-	return &viewChanged{View: v.Number, ViewHash: v.Hash().String(), Endorsers: addresses}, nil
+	changed := &viewChanged{View: v.Number, ViewHash: v.Hash().String(), Endorsers: addresses, LeftOut: []leftOut{}}
+	for _, l := range out {
+		changed.LeftOut = append(changed.LeftOut, leftOut{l.Address, l.View, l.Err.Error()})
+	}
+	return changed, nil
+}
+
+func printViewChange(w io.Writer, v *viewChanged) {
+	fmt.Fprintf(w, "View %d is in force (%s).\n", v.View, v.ViewHash)
+	for _, l := range v.LeftOut {
+		what := "does not serve it"
+		if l.View < v.View {
+			what = fmt.Sprintf("gave no last word in view %d", l.View)
+		}
+		fmt.Fprintf(w, "  left out: %s %s: %s\n", l.Address, what, l.Why)
+	}
 }

@@ -117,6 +117,7 @@ func TestREADMECommands(t *testing.T) {
 		"bin/passclave __complete --profile laptop device revoke ?":  "\tlaptop\n",
 		"bin/passclave __complete --profile laptop passkey delete ?": "\talice at localhost\n",
 		"bin/passclave status --profile phone":                       "no longer a member",
+		"bin/passclave --json keys list":                             `"accounts": 1`,
 	} {
 		typed := strings.Fields(command)
 		if typed[len(typed)-1] == "?" {

@@ -18,8 +18,9 @@ const (
 	groupShell    = "shell"
 )
 
+func init() { cobra.EnableCommandSorting = false } // help has the order of a story
+
 func (a *app) rootCommand() *cobra.Command {
-	cobra.EnableCommandSorting = false // help has the order of a story
 	root := &cobra.Command{
 		Use:   "passclave",
 		Short: "Passkeys that sync, and that nobody but you can read",

@@ -29,14 +29,15 @@ func (a *app) evidenceCommand() *cobra.Command {
 
 // saved is the JSON of evidence save.
 type saved struct {
-	File     string    `json:"file"`
-	Service  string    `json:"service"`
-	Platform string    `json:"platform"`
-	Bytes    int       `json:"bytes"`
-	Time     time.Time `json:"time"` // by the host's clock
-	Contents []part    `json:"contents"`
-	Fetched  []string  `json:"fetched"` // what the service's bundle lacked
-	Missing  []string  `json:"missing"` // what it still lacks: nobody gave it
+	File       string    `json:"file"`
+	Service    string    `json:"service"`
+	Platform   string    `json:"platform"`
+	Simulation bool      `json:"simulation"` // no hardware maker stands behind it
+	Bytes      int       `json:"bytes"`
+	Time       time.Time `json:"time"` // by the host's clock
+	Contents   []part    `json:"contents"`
+	Fetched    []string  `json:"fetched"` // what the service's bundle lacked
+	Missing    []string  `json:"missing"` // what it still lacks: nobody gave it
 }
 
 // part is one member of a bundle.
@@ -87,7 +88,7 @@ Exit code: 0 saved, 3 not evidence or not an answer to this question, 1 the serv
 			if !bytes.Equal(r.Nonce, nonce) {
 				return wire.Errorf(wire.CodeEvidence, "the evidence was not made for this question: it is an old one, or somebody else's")
 			}
-			out := saved{File: file, Service: given[0], Platform: string(b.Platform), Time: fromUnix(b.Time)}
+			out := saved{File: file, Service: given[0], Platform: string(b.Platform), Simulation: attestation.Simulated(b, a.now()), Time: fromUnix(b.Time)}
 			if out.Fetched, out.Missing, err = a.completeForOthers(c.Context(), b); err != nil {
 				return err
 			}
@@ -164,6 +165,9 @@ func printSaved(w io.Writer, s saved) {
 	}
 	fmt.Fprintf(w, "\n%s: %d bytes of %s evidence, made %s by the host's clock. Nothing was verified yet:\n  passclave verify %s --policy FILE\n",
 		printable(s.File), s.Bytes, printable(s.Platform), moment(s.Time), printable(s.File))
+	if s.Simulation {
+		fmt.Fprintln(w, "SIMULATION: its certificates end at a root that no hardware maker has. Such evidence protects against nobody with access to the machine")
+	}
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(w, "INCOMPLETE: without %s. A policy that demands it will not accept this file\n", printable(strings.Join(s.Missing, ", ")))
 	}

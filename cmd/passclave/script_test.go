@@ -12,11 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/passclave/passclave/attestation/attestationtest"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 	"github.com/passclave/passclave/policy"
@@ -42,7 +44,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ELSEWHERE", answering(t, http.StatusNotFound))
 			e.Setenv("BUSY", answering(t, http.StatusTooManyRequests))
 			e.Setenv("ROOT", attestationtest.Roots(attestationtest.NewMachine(t)).Simulation[0].String())
-			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir), writeEvidence(t, e.WorkDir))
+			return errors.Join(writePolicies(e.WorkDir), writeKeys(e.WorkDir), writeEvidence(t, e.WorkDir), writeReleases(t, e.WorkDir))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})
@@ -94,7 +96,46 @@ func writeKeys(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Create(context.Background(), "kek", releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": "value"}))
+	_, err = s.Create(context.Background(), "kek", releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": "value"}), false)
+	return err
+}
+
+// writeReleases writes release.json, by which the evidence of $SERVICE has a key, and
+// other.json, by which it has none; ours.jwt, azure.jwt and expired.jwt, which nobody signed; and trail, an audit
+// log of three records, beside trail-of-others.
+func writeReleases(t *testing.T, dir string) error {
+	claims := map[string]any{"x-ms-attestation-type": "sevsnpvm", "x-passclave-simulated": true, "x-ms-sevsnpvm-launchmeasurement": strings.Repeat("4d", 48)}
+	good := releasepolicy.Require("https://broker.test", claims)
+	claims["x-ms-sevsnpvm-launchmeasurement"] = strings.Repeat("00", 48)
+	claims["x-ms-sevsnpvm-vmpl"] = 0
+	other := releasepolicy.Require("https://broker.test", claims)
+	azure := releasepolicy.Require("https://azure.test", map[string]any{"x-ms-attestation-type": "sevsnpvm"})
+	token := func(claims string) []byte {
+		return []byte("e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2lnbmF0dXJl\n")
+	}
+	const measured = `"x-ms-attestation-type":"sevsnpvm","x-ms-sevsnpvm-launchmeasurement":"` +
+		"4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d" +
+		`","x-ms-sevsnpvm-is-debuggable":false,"x-ms-sevsnpvm-migration-allowed":false`
+	write := func(name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o600) }
+	err := errors.Join(
+		write("release.json", good), write("other.json", other), write("azure.json", azure),
+		write("ours.jwt", token(`{"iss":"https://broker.test","exp":9999999999,"x-passclave-simulated":true,"x-passclave-vlek":false,`+measured+`}`)),
+		write("azure.jwt", token(`{"iss":"https://azure.test","exp":9999999999,`+measured+`}`)),
+		write("expired.jwt", token(`{"iss":"https://broker.test","exp":9,"x-passclave-simulated":true,`+measured+`}`)),
+	)
+	for name, n := range map[string]int{"trail": 3, "trail-of-others": 4} {
+		l, e := audit.Open(filepath.Join(dir, name))
+		if e != nil {
+			return e
+		}
+		for i := range n {
+			err = errors.Join(err, l.Append(audit.Record{
+				Kind: audit.KindRelease, Outcome: audit.Refused, Key: "kek", Version: strconv.Itoa(i), Clauses: []string{"clause\x1b of " + strconv.Itoa(i)},
+				Evidence: &audit.Evidence{Platform: "sevsnpvm", Simulated: true, Measurement: strings.Repeat("4d", 48)},
+			}))
+		}
+		err = errors.Join(err, l.Close())
+	}
 	return err
 }
 

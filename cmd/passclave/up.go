@@ -38,6 +38,7 @@ type addresses struct {
 	Service    string   `json:"service"`
 	Issuer     string   `json:"issuer"`
 	Broker     string   `json:"broker"`
+	Keys       string   `json:"keys"` // where the KEK is: file or softhsm
 	RP         string   `json:"rp"`
 	Policy     string   `json:"policy"`
 	Warnings   []string `json:"warnings"` // what the trust policy waives, and what else to know of it
@@ -47,7 +48,7 @@ type addresses struct {
 const readyWithin = 30 * time.Second
 
 func (a *app) upCommand() *cobra.Command {
-	var state, listen, platform, ledger string
+	var state, listen, platform, ledger, keys string
 	var nextGenesis bool
 	c := &cobra.Command{
 		Use:        "up",
@@ -58,8 +59,9 @@ a development issuer that lets anyone log in as anyone, and a demo relying party
 and starts again what ends. Ctrl-C stops all.
 
 Everything is kept in one folder; the next start goes on where this one ends, also after a
-rebuild. What is simulated (--platform) is decided by the first start. A folder whose database
-has lost its key-encryption key is refused.
+rebuild. What is simulated (--platform) and where the key-encryption key is (--keys: in a file, or
+in SoftHSM, reached as an HSM is) is decided by the first start. A folder whose database has lost its
+key-encryption key is refused.
 
 With an endorsed ledger the endorsers stop with the rest, and what they remembered is gone. A start
 then refuses, unless --next-genesis says that the database is the newest that there is. Every account
@@ -71,16 +73,18 @@ folder, can read all. It is for trying, developing and testing.`,
 		Example: `  passclave up
   passclave up --state /tmp/try --listen 127.0.0.1:9000
   passclave up --state /tmp/tdx --platform tdx
+  passclave up --state /tmp/hsm --keys softhsm
   passclave up --state /tmp/endorsed --next-genesis`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.up(c.Context(), stack.Options{Dir: state, Listen: listen, NextGenesis: nextGenesis, Founding: stack.Founding{Platform: attestation.Platform(platform), Ledger: ledger}})
+			return a.up(c.Context(), stack.Options{Dir: state, Listen: listen, NextGenesis: nextGenesis, Founding: stack.Founding{Platform: attestation.Platform(platform), Ledger: ledger, Keys: keys}})
 		},
 	}
 	c.Flags().StringVar(&state, "state", "./state", "`folder` that keeps everything")
 	c.Flags().StringVar(&listen, "listen", "", "the host's `address` (default: that of the last start, at first 127.0.0.1:8780 or a free port)")
 	c.Flags().StringVar(&platform, "platform", "", "`name` of what the first start simulates: sev-snp, tdx or sgx (default sev-snp)")
 	c.Flags().StringVar(&ledger, "ledger", "", "`name` of what the first start founds: local, or endorsed, with three endorsers (default local)")
+	c.Flags().StringVar(&keys, "keys", "", "`name` of where the first start puts the key-encryption key: file, or softhsm (default file)")
 	c.Flags().BoolVar(&nextGenesis, "next-genesis", false, "found the next genesis of an endorsed ledger whose endorsers were all stopped: discontinues every account until its devices confirm it")
 	return c
 }
@@ -118,7 +122,7 @@ func (a *app) up(ctx context.Context, o stack.Options) error {
 	}
 	out := addresses{
 		Simulation: true, State: s.Dir, Founded: s.Founded, Genesis: s.Genesis, Platform: string(s.Platform), Service: s.URL, Issuer: s.IssuerURL,
-		Broker: s.BrokerURL, RP: s.RPURL, Policy: s.PolicyFile, Warnings: waived,
+		Broker: s.BrokerURL, Keys: s.Keys, RP: s.RPURL, Policy: s.PolicyFile, Warnings: waived,
 	}
 	if err := a.print(out, func(w io.Writer) { printAddresses(w, out) }); err != nil {
 		return err
@@ -194,6 +198,9 @@ and on those that were not needed for that, once:
 `
 )
 
+// keyPlaces say where the KEK is.
+var keyPlaces = map[string]string{stack.KeysFile: "a file", stack.KeysSoftHSM: "a token of SoftHSM, which is a file too"}
+
 func printAddresses(w io.Writer, s addresses) {
 	began, steps := "goes on", nextSteps
 	switch {
@@ -207,11 +214,11 @@ Passclave runs in SIMULATION of %s: it proves nothing about hardware, and protec
 
   service        %s
   issuer         %s   (development: anyone logs in as anyone)
-  key broker     %s   (development: the KEK lies in a file)
+  key broker     %s   (development: the KEK lies in %s, and both operators' keys beside it)
   relying party  %s
   state          %s   (%s)
   trust policy   %s
-`, s.Platform, s.Service, s.Issuer, s.Broker, s.RP, s.State, began, s.Policy)
+`, s.Platform, s.Service, s.Issuer, s.Broker, keyPlaces[s.Keys], s.RP, s.State, began, s.Policy)
 	for _, text := range s.Warnings {
 		fmt.Fprintf(w, "                 ! %s\n", text)
 	}

@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +16,7 @@ import (
 
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/keyrelease"
-	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/policy"
-	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -182,41 +179,21 @@ func (s *story) collusion(ctx context.Context) error {
 	return err
 }
 
-// releaseToAny takes the measurement out of the KEK's release policy, as whoever
-// administers a key store can.
+// releaseToAny takes the measurement out of the KEK's release policy.
 func (s *story) releaseToAny(ctx context.Context) error {
-	path := filepath.Join(s.state(), string(stack.Broker), file.FileName)
 	var err error
-	if s.keys, err = os.ReadFile(path); err != nil {
+	if s.release, err = s.stack.ReleasePolicy(); err != nil {
 		return err
 	}
-	var keys map[string]any
-	if err := json.Unmarshal(s.keys, &keys); err != nil {
-		return err
-	}
-	for _, versions := range keys["keys"].(map[string]any) {
-		for _, v := range versions.([]any) {
-			version := v.(map[string]any)
-			loose, err := withoutMeasurement(version["release_policy"].(string))
-			if err != nil {
-				return err
-			}
-			version["release_policy"] = loose
-		}
-	}
-	changed, err := json.Marshal(keys)
+	loose, err := withoutMeasurement(s.release)
 	if err != nil {
 		return err
 	}
-	return statefile.Write(path, changed)
+	return s.stack.SetReleasePolicy(ctx, loose)
 }
 
-// withoutMeasurement drops one claim of a release policy (base64url).
-func withoutMeasurement(encoded string) (string, error) {
-	data, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
-		return "", err
-	}
+// withoutMeasurement drops one claim of a release policy.
+func withoutMeasurement(data []byte) ([]byte, error) {
 	var p struct {
 		Version string `json:"version"`
 		AnyOf   []struct {
@@ -225,15 +202,14 @@ func withoutMeasurement(encoded string) (string, error) {
 		} `json:"anyOf"`
 	}
 	if err := json.Unmarshal(data, &p); err != nil {
-		return "", err
+		return nil, err
 	}
 	for i := range p.AnyOf {
 		p.AnyOf[i].AllOf = slices.DeleteFunc(p.AnyOf[i].AllOf, func(c map[string]any) bool {
 			return c["claim"] == "x-ms-sevsnpvm-launchmeasurement"
 		})
 	}
-	data, err = json.Marshal(p)
-	return base64.RawURLEncoding.EncodeToString(data), err
+	return json.Marshal(p)
 }
 
 // refusesMeasurement runs verify, which must refuse the measurement and nothing else.

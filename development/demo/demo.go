@@ -32,6 +32,7 @@ type Options struct {
 	Color bool
 
 	Ledger string // wire.BackendLocal (also where empty) or wire.BackendEndorsed, with more to tell
+	Keys   string // stack.KeysFile (also where empty) or stack.KeysSoftHSM
 }
 
 // steps are those of the story that is told.
@@ -71,7 +72,7 @@ type story struct {
 
 	passkey    string // ID and credential ID of the first passkey
 	credential string
-	keys       []byte // the key file while its release policy is changed
+	release    []byte // the KEK's release policy
 }
 
 // step is one act of the story.
@@ -162,7 +163,7 @@ func (s *story) up(ctx context.Context) error {
 	}
 	s.stack, err = stack.Start(ctx, stack.Options{
 		Dir: state, Bin: s.options.Bin, Log: s.options.Log, HostDials: evilSocket,
-		Founding: stack.Founding{Strict: true, AnyPorts: true, Ledger: s.options.Ledger},
+		Founding: stack.Founding{Strict: true, AnyPorts: true, Ledger: s.options.Ledger, Keys: s.options.Keys},
 	})
 	if err != nil {
 		return err

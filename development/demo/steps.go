@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/development/stack"
-	"github.com/passclave/passclave/keyrelease/keystore/file"
-	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
 
@@ -305,7 +303,7 @@ func (s *story) revokes(ctx context.Context) error {
 func (s *story) backAgain(ctx context.Context) error {
 	s.stack.SetBinary(stack.Enclave, "")
 	err := first(
-		statefile.Write(filepath.Join(s.state(), string(stack.Broker), file.FileName), s.keys),
+		s.stack.SetReleasePolicy(ctx, s.release),
 		s.stack.Restart(ctx, stack.Enclave), s.ready(ctx))
 	if err != nil {
 		return err

@@ -271,7 +271,11 @@ func URL(dir, database string) string {
 // Socket returns the path of the server's socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, socketName) }
 
-// Stop ends the server cleanly, its clients' transactions rolled back. It may be called again.
+// Ended is closed when the server has ended, by [Server.Stop] or by itself.
+func (s *Server) Ended() <-chan struct{} { return s.ended }
+
+// Stop ends the server cleanly, its clients' transactions rolled back, and returns how it
+// ended. It may be called again, and for one that ended by itself.
 func (s *Server) Stop() error {
 	s.process.Signal(syscall.SIGINT) // it may have ended just now
 	<-s.ended

@@ -48,7 +48,10 @@ func (s *Stack) command(part Part) command {
 		c.args = []string{"-state", string(SimTEE), "-socket", simteeSocket, "-host-data", configurationFile, "-platform", string(s.facts.platform())}
 	case Broker:
 		c.args = []string{"-state", string(Broker), "-listen", s.facts.Broker, "-tls-cert", tlsFile, "-tls-key", tlsKeyFile,
-			"-simulation-root", s.facts.rootFile(), "-policy", releaseFile, "-key", keyName}
+			"-simulation-root", s.facts.rootFile(), "-policy", releaseFile, "-key", keyName, "-operators", operatorsFile}
+		if s.token != nil {
+			c.args, c.env = append(c.args, s.tokenFlags()...), s.token.env
+		}
 		if s.Founded {
 			c.args = append(c.args, "-create")
 		}

@@ -3,18 +3,11 @@ package stack
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 
-	"github.com/passclave/passclave/development/postgres"
 	"github.com/passclave/passclave/host/endorsers"
 	"github.com/passclave/passclave/ledger/endorsement"
 	"github.com/passclave/passclave/ledger/endorser"
@@ -57,51 +50,6 @@ func (s *Stack) EndorsersFile() string {
 func (s *Stack) OperatorFiles() (key, release string) {
 	return s.path(operatorFile), s.path(endorserRelease)
 }
-
-// databaseFolder is PostgreSQL's, with an endorsed ledger.
-const databaseFolder = "postgres"
-
-// StoreOf returns the host's database of a state folder: PostgreSQL's URL or SQLite's folder.
-func StoreOf(state string) (string, error) {
-	dir, err := filepath.Abs(filepath.Join(state, databaseFolder))
-	if err != nil {
-		return "", err
-	}
-	if missing(dir) {
-		return filepath.Join(state, string(Host)), nil
-	}
-	return postgres.URL(dir, ""), nil
-}
-
-// StartDatabase starts PostgreSQL in the state folder. Root's PostgreSQL runs as another
-// user, who must be able to pass the folder; what lies in it stays closed to him.
-func (s *Stack) StartDatabase(ctx context.Context) error {
-	if os.Geteuid() == 0 {
-		if err := os.Chmod(s.Dir, 0o711); err != nil {
-			return err
-		}
-	}
-	var err error
-	s.database, err = postgres.Start(ctx, postgres.Options{Dir: s.path(databaseFolder), Log: s.log.writer("postgres")})
-	if errors.Is(err, postgres.ErrNotFound) {
-		return &RefusedError{"An endorsed ledger keeps its entries in PostgreSQL, and this machine has none",
-			"Install it (Debian: apt-get install postgresql), or use the local ledger"}
-	}
-	return err
-}
-
-// StopDatabase stops PostgreSQL.
-func (s *Stack) StopDatabase() error {
-	if s.database == nil {
-		return nil
-	}
-	err := s.database.Stop()
-	s.database = nil
-	return err
-}
-
-// DatabaseFolder is the absolute path of PostgreSQL's folder.
-func (s *Stack) DatabaseFolder() string { return s.path(databaseFolder) }
 
 // makeRoot has the simulated TEE make its root, where there is none.
 func (s *Stack) makeRoot(ctx context.Context) error {
@@ -148,11 +96,11 @@ func (s *Stack) foundEndorsers(ctx context.Context, ledgerID []byte, number uint
 // configureEndorsers writes the measured configuration of the endorsers of a genesis, and
 // their release. measurement is the enclave's; where it is nil, theirs is waived too.
 func (s *Stack) configureEndorsers(ctx context.Context, ledgerID []byte, number uint64, measurement []byte) error {
-	operator, err := signingKey(s.path(operatorFile))
+	operator, err := statefile.Key(s.path(operatorFile))
 	if err != nil {
 		return err
 	}
-	release, err := signingKey(s.path(releaseKeyFile))
+	release, err := statefile.Key(s.path(releaseKeyFile))
 	if err != nil {
 		return err
 	}
@@ -259,19 +207,3 @@ func (s *Stack) startEndorsers(ctx context.Context) error {
 }
 
 func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
-
-// signingKey reads an Ed25519 key, or makes it.
-func signingKey(path string) (ed25519.PrivateKey, error) {
-	key, err := endorsers.ReadKey(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
-	}
-	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, statefile.Write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}

@@ -59,7 +59,7 @@ func part(name string) error {
 	}
 	values := map[string]string{}
 	f := flag.NewFlagSet(name, flag.ExitOnError)
-	for _, n := range []string{"state", "store", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform"} {
+	for _, n := range []string{"state", "store", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform", "operators"} {
 		f.Func(n, "", func(v string) error { values[n] = v; return nil })
 	}
 	create := f.Bool("create", false, "")
@@ -135,7 +135,7 @@ func fakeKey(dir, name, policy string, create bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Create(context.Background(), name, p)
+	_, err = s.Create(context.Background(), name, p, false)
 	return err
 }
 

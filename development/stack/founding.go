@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/keyrelease/keystore"
-	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
 )
@@ -37,6 +35,9 @@ type Founding struct {
 	// Ledger is wire.BackendLocal (also where empty) or wire.BackendEndorsed. Like the
 	// platform it is not ignored by later starts.
 	Ledger string
+	// Keys is KeysFile (also where empty) or KeysSoftHSM. Like the platform it is not
+	// ignored by later starts.
+	Keys string
 	// AnyPorts takes free ports instead of the usual ones.
 	AnyPorts bool
 }
@@ -60,7 +61,7 @@ const (
 )
 
 var ours = []string{factsFile, foundingFile, lockFile, runFolder, caFile, caKeyFile, tlsFile, tlsKeyFile, configurationFile,
-	policyFile, releaseFile, endorserFolder, databaseFolder, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
+	policyFile, releaseFile, operatorsFolder, endorserFolder, databaseFolder, string(SimTEE), string(Broker), string(Issuer), string(RP), string(Host)}
 
 // keyName is the KEK's name at the broker, clientID the command line's at the issuer.
 const (
@@ -83,6 +84,10 @@ type facts struct {
 	// SEV-SNP.
 	Platform attestation.Platform `json:"platform,omitempty"`
 
+	// KeyStore is where the broker keeps the KEK; empty, as in folders of earlier versions:
+	// in a file.
+	KeyStore string `json:"key_store,omitempty"`
+
 	// Endorsers are the addresses of the endorsers; none: the ledger is local.
 	Endorsers []string `json:"endorsers,omitempty"`
 
@@ -100,6 +105,8 @@ func (f *facts) backend() string {
 	}
 	return wire.BackendLocal
 }
+
+func (f *facts) keyStore() string { return cmp.Or(f.KeyStore, KeysFile) }
 
 // endorserAddresses are the endorsers' as hosts and operators dial them.
 func (f *facts) endorserAddresses() (out []string) {
@@ -148,6 +155,10 @@ func (s *Stack) load() error {
 	if l := s.options.Founding.Ledger; l != "" && l != f.backend() {
 		return &RefusedError{fmt.Sprintf("%s was founded with the ledger %q, not %q: its accounts stand in no other", s.Dir, f.backend(), l),
 			"Leave the ledger out, or use another --state folder"}
+	}
+	if k := s.options.Founding.Keys; k != "" && k != f.keyStore() {
+		return &RefusedError{fmt.Sprintf("%s was founded with its KEK in %q, not in %q: it is in no other place", s.Dir, f.keyStore(), k),
+			"Leave the keys out, or use another --state folder"}
 	}
 	if err := s.checkFacts(&f); err != nil {
 		return err
@@ -208,37 +219,6 @@ func (s *Stack) checkFacts(f *facts) error {
 	return s.checkKeys(f)
 }
 
-// checkKeys refuses an existing database without its KEK.
-func (s *Stack) checkKeys(f *facts) error {
-	remedy := "Bring it back with `passclave keys restore` from a backup. Without its KEK nothing in the database opens; to begin anew, use another --state folder"
-	versions, err := s.keyVersions(context.Background())
-	switch {
-	case errors.Is(err, keystore.ErrNotFound):
-		return &RefusedError{"There is a database, but its KEK is gone from " + s.path(string(Broker)), remedy}
-	case err != nil:
-		return &RefusedError{"There is a database, but its KEK cannot be read: " + err.Error(), remedy}
-	}
-	for _, id := range f.Keys {
-		if !slices.Contains(versions, id) {
-			return &RefusedError{"There is a database, but the KEK in " + s.path(string(Broker)) + " is another: version " + id + " is missing", remedy}
-		}
-	}
-	return nil
-}
-
-func (s *Stack) keyVersions(ctx context.Context) ([]string, error) {
-	store, err := file.Open(s.path(string(Broker)))
-	if err != nil {
-		return nil, err
-	}
-	versions, err := store.Versions(ctx, keyName)
-	var ids []string
-	for _, v := range versions {
-		ids = append(ids, v.ID)
-	}
-	return ids, err
-}
-
 // recordKeys writes the facts down: from now on the database may need every version
 // that the broker has. At a founding this is its last step; the mark goes after it.
 func (s *Stack) recordKeys(ctx context.Context) error {
@@ -273,11 +253,21 @@ func (s *Stack) foundBefore(ctx context.Context) error {
 	if l := s.options.Founding.Ledger; l != "" && l != wire.BackendLocal && l != wire.BackendEndorsed {
 		return &RefusedError{fmt.Sprintf("%q is no ledger", l), "Use local or endorsed"}
 	}
+	k := s.options.Founding.Keys
+	if k != "" && k != KeysFile && k != KeysSoftHSM {
+		return &RefusedError{fmt.Sprintf("%q is no place for the KEK", k), "Use file or softhsm"}
+	}
 	s.Founded = true
 	if err := statefile.Write(s.path(foundingFile), nil); err != nil {
 		return err
 	}
 	s.facts = &facts{Version: factsVersion, Platform: p}
+	if k == KeysSoftHSM {
+		s.facts.KeyStore = k
+		if err := s.foundToken(ctx); err != nil {
+			return err
+		}
+	}
 	for n, address := range []*string{&s.facts.Host, &s.facts.Issuer, &s.facts.Broker, &s.facts.RP} {
 		var err error
 		if *address, err = freeAddress(firstPort+n, s.options.Founding.AnyPorts); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/policy"
 	"github.com/passclave/passclave/statefile"
 	"github.com/passclave/passclave/wire"
@@ -87,11 +86,7 @@ func (s *Stack) nextGenesis(ctx context.Context) error {
 	if err := statefile.Write(s.path(releaseFile), release); err != nil {
 		return err
 	}
-	keys, err := file.Open(s.path(string(Broker)))
-	if err != nil {
-		return err
-	}
-	if err := keys.SetPolicy(ctx, keyName, release); err != nil { // or the KEK is released to the former configuration alone
+	if err := s.SetReleasePolicy(ctx, release); err != nil { // or the KEK is released to the former configuration alone
 		return err
 	}
 	s.Genesis = number

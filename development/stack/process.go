@@ -17,6 +17,7 @@ type command struct {
 	dir  string
 	path string
 	args []string
+	env  []string // beyond what every part gets
 }
 
 // Restarts wait this long, twice as long each time, until a part has run for a while.
@@ -83,7 +84,7 @@ func (p *process) once() string {
 	c := p.command()
 	cmd := exec.Command(c.path, c.args...)
 	cmd.Dir = c.dir
-	cmd.Env = environment()
+	cmd.Env = append(environment(), c.env...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err.Error()

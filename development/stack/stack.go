@@ -31,7 +31,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/attestation"
-	"github.com/passclave/passclave/development/postgres"
 )
 
 // Part is one of the processes.
@@ -99,6 +98,7 @@ type Stack struct {
 	RPURL      string               // http://localhost:PORT: also the relying party's origin
 	PolicyFile string               // absolute path of the trust policy for clients
 	Platform   attestation.Platform // what is simulated
+	Keys       string               // where the KEK is: KeysFile or KeysSoftHSM
 	Founded    bool                 // this start founded the service
 	Genesis    uint64               // number of the next genesis that this start founded; 0: none
 
@@ -108,7 +108,8 @@ type Stack struct {
 	spawner *spawner
 	lock    *os.File
 
-	database *postgres.Server // nil: the host's own SQLite
+	token    *token    // nil: the KEK is in a file
+	database *database // nil: the host's own SQLite
 
 	mu       sync.Mutex
 	binaries map[Part]string // guarded by mu; see [Stack.SetBinary]
@@ -159,6 +160,9 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.renewCertificate(time.Now()); err != nil {
 		return err
 	}
+	if err := s.foundOperators(); err != nil {
+		return err
+	}
 	if s.facts.endorsed() {
 		if err := s.startEndorsers(ctx); err != nil {
 			return err
@@ -185,6 +189,7 @@ func (s *Stack) start(ctx context.Context) error {
 	s.RPURL = "http://localhost:" + port(s.facts.RP)
 	s.PolicyFile = s.path(policyFile)
 	s.Platform = s.facts.platform()
+	s.Keys = s.facts.keyStore()
 	return nil
 }
 
@@ -351,7 +356,7 @@ func (s *Stack) Stop() {
 	}
 	s.running = nil
 	if err := s.StopDatabase(); err != nil {
-		s.log.say("postgres", err.Error())
+		s.log.say(databasePart, err.Error())
 	}
 	if s.spawner != nil {
 		s.spawner.close()

@@ -55,12 +55,19 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Concurrent bounds calls under way; 0 means 1024. One address has a sixteenth of it.
 	Concurrent int
-	// LedgerOf returns the ledger ID in an evidence bundle, so that a store of another
-	// ledger is noticed at once, and how many ledger keys it names: none before the
-	// enclave has its KEK. nil: noticed when an entry is appended.
-	LedgerOf func(evidence []byte) (id []byte, signers int, err error)
+	// ReadEvidence reads an evidence bundle, so that a store of another ledger is noticed
+	// at once, and simulated evidence is shown as such. nil: the one is noticed when an entry
+	// is appended, the other never.
+	ReadEvidence func(evidence []byte) (EvidenceFacts, error)
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// EvidenceFacts is what a host reads in evidence, which it does not verify.
+type EvidenceFacts struct {
+	Ledger    []byte // ledger ID
+	Signers   int    // ledger keys that it names: none before the enclave has its KEK
+	Simulated bool   // no hardware maker stands behind it
 }
 
 // DefaultRates are right for people; a benchmark needs more.

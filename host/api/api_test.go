@@ -43,14 +43,13 @@ type host struct {
 	forward func(*linktest.Conn, *wire.Forward) *wire.Result
 	other   func(wire.Frame) *wire.Result // for other calls; nil: they are forwards, too
 	now     time.Time
-	ledger  []byte // that the evidence names
-	signers int    // that it names
+	facts   api.EvidenceFacts // of the evidence
 }
 
 // start starts a host. change may alter its options.
 func start(t *testing.T, change func(*api.Options, *api.Timeouts)) *host {
 	t.Helper()
-	h := &host{store: storetest.NewMemory(), keys: ledgertest.NewKeys(t), now: time.Unix(1_800_000_000, 0), ledger: []byte("ledger"), signers: 1}
+	h := &host{store: storetest.NewMemory(), keys: ledgertest.NewKeys(t), now: time.Unix(1_800_000_000, 0), facts: api.EvidenceFacts{Ledger: []byte("ledger"), Signers: 1}}
 	h.status = wire.Status{Ready: true, KEK: "1", Backend: "local", Freshness: wire.FreshnessLocal}
 	h.forward = func(_ *linktest.Conn, f *wire.Forward) *wire.Result {
 		return linktest.Value(wire.Reply{Response: []byte("sealed")})
@@ -67,7 +66,7 @@ func start(t *testing.T, change func(*api.Options, *api.Timeouts)) *host {
 	}
 	o := api.Options{
 		Store: h.store, Enclave: l, Log: quiet, Now: h.clock,
-		LedgerOf: func([]byte) ([]byte, int, error) { h.mu.Lock(); defer h.mu.Unlock(); return h.ledger, h.signers, nil },
+		ReadEvidence: func([]byte) (api.EvidenceFacts, error) { h.mu.Lock(); defer h.mu.Unlock(); return h.facts, nil },
 	}
 	timeouts := api.DefaultTimeouts()
 	if change != nil {
@@ -486,7 +485,7 @@ func TestEvidenceIsKeptByNobody(t *testing.T) {
 func TestEvidenceWithoutLedgerKeys(t *testing.T) {
 	t.Parallel()
 	h := start(t, nil)
-	h.set(func() { h.signers = 0 })
+	h.set(func() { h.facts.Signers = 0 })
 	for n := range 2 {
 		if status, _ := h.do(t, "GET", "/v1/attestation", nil); status != 200 || h.attests.Load() != int64(n+1) {
 			t.Fatalf("%d, asked %d times", status, h.attests.Load())

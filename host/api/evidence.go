@@ -51,7 +51,7 @@ type evidence struct {
 	connection uint64 // under which it was made
 	made       time.Time
 	asking     chan struct{} // closed when the call under way ends; nil: there is none
-	ledger     []byte        // ledger ID that the evidence names, where it is known
+	facts      EvidenceFacts // of the newest evidence, where it could be read
 }
 
 // get returns the attestation in memory, or asks for one: of all that wait, one asks.
@@ -100,17 +100,17 @@ func (e *evidence) ask(ctx context.Context) ([]byte, error) {
 // does not displace that of the store's own.
 func (e *evidence) note(ctx context.Context, bundle []byte) (lasting bool) {
 	s := e.server
-	if s.o.LedgerOf != nil {
-		id, signers, err := s.o.LedgerOf(bundle)
+	if s.o.ReadEvidence != nil {
+		facts, err := s.o.ReadEvidence(bundle)
 		if err != nil {
 			s.o.Log.Warn("evidence does not parse", "error", err)
 			return false
 		}
-		e.ledger = id
-		if signers == 0 {
+		e.facts = facts
+		if facts.Signers == 0 {
 			return false
 		}
-		if own, err := s.o.Store.Ledger(ctx); err != nil || own != nil && !bytes.Equal(own, id) {
+		if own, err := s.o.Store.Ledger(ctx); err != nil || own != nil && !bytes.Equal(own, facts.Ledger) {
 			return true
 		}
 	}
@@ -131,9 +131,9 @@ func (e *evidence) forget(connection uint64) {
 	}
 }
 
-// ledgerID returns the ledger ID in the newest evidence; nil: not known.
-func (e *evidence) ledgerID() []byte {
+// read returns what is known of the newest evidence; the zero value: nothing.
+func (e *evidence) read() EvidenceFacts {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ledger
+	return e.facts
 }

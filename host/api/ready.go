@@ -24,13 +24,17 @@ const readyTime = 3 * time.Second
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") }
 
 // readiness says whether requests are answered, or why not, a stable word on each line.
+// The last line is SIMULATION where the enclave's evidence is simulated.
 func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
-	_, reasons := s.ready(r.Context())
-	if len(reasons) == 0 {
-		plain(w, http.StatusOK, "ready")
-		return
+	_, lines := s.ready(r.Context())
+	status := http.StatusServiceUnavailable
+	if len(lines) == 0 {
+		status, lines = http.StatusOK, []string{"ready"}
 	}
-	plain(w, http.StatusServiceUnavailable, strings.Join(reasons, "\n"))
+	if s.evidence.read().Simulated {
+		lines = append(lines, "SIMULATION")
+	}
+	plain(w, status, strings.Join(lines, "\n"))
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
@@ -50,6 +54,8 @@ type publicStatus struct {
 	Backend   string   `json:"backend,omitempty"`
 	Freshness string   `json:"freshness,omitempty"`
 	Key       string   `json:"key,omitempty"` // of the HPKE key that is handed out
+
+	Simulation bool `json:"simulation"` // the evidence that is handed out is simulated: it proves nothing
 }
 
 // freshnesses explain how the newest state of an account is known to be the newest.
@@ -63,7 +69,7 @@ var freshnesses = map[string]string{
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	enclave, reasons := s.ready(r.Context())
-	out := publicStatus{Service: "passclave", Protocol: wire.Version, Ready: len(reasons) == 0, Reasons: reasons}
+	out := publicStatus{Service: "passclave", Protocol: wire.Version, Ready: len(reasons) == 0, Reasons: reasons, Simulation: s.evidence.read().Simulated}
 	if enclave != nil {
 		out.Backend, out.Key = enclave.Backend, enclave.Key.String()
 		out.Freshness = enclave.Freshness
@@ -193,7 +199,7 @@ func (s *Server) checkLedger(ctx context.Context) *fault {
 	if err != nil {
 		return storeFault(err)
 	}
-	if attested := s.evidence.ledgerID(); own != nil && attested != nil && !bytes.Equal(own, attested) {
+	if attested := s.evidence.read().Ledger; own != nil && attested != nil && !bytes.Equal(own, attested) {
 		return &fault{faultLedger, fmt.Sprintf("the store holds ledger %x, the enclave's configuration names %x: this is another service's database, or another configuration", own, attested)}
 	}
 	return nil

@@ -184,12 +184,32 @@ func TestOtherLedger(t *testing.T) {
 func TestSameLedger(t *testing.T) {
 	t.Parallel()
 	h := start(t, nil)
-	h.set(func() { h.ledger = h.keys.LedgerID })
+	h.set(func() { h.facts.Ledger = h.keys.LedgerID })
 	a := storetest.NewAccount(h.keys, "a")
 	if _, err := h.store.Commit(t.Context(), a.Change(1)); err != nil {
 		t.Fatal(err)
 	}
 	h.notReady(t)
+}
+
+// Whoever looks whether the service is well reads that it is a simulation.
+func TestSimulationIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, simulated := range []bool{false, true} {
+		h := start(t, nil)
+		h.set(func() { h.facts.Simulated = simulated })
+		says := func(path, yes, no string) {
+			t.Helper()
+			_, b := h.do(t, "GET", path, nil)
+			if want := map[bool]string{true: yes, false: no}[simulated]; !strings.Contains(string(b), want) || !simulated && strings.Contains(string(b), yes) {
+				t.Errorf("simulated: %v, %s says %s", simulated, path, b)
+			}
+		}
+		says("/readyz", "ready\nSIMULATION\n", "ready\n")
+		says("/v1/status", `"simulation":true`, `"simulation":false`)
+		h.set(func() { h.status.Ready = false })
+		says("/readyz", "enclave-sealed\nSIMULATION\n", "enclave-sealed\n")
+	}
 }
 
 // stuck is a store that takes no writes.

@@ -126,43 +126,49 @@ func (o *Operator) succession(v *endorsement.View, members []candidate) *endorse
 // their last word: nothing but they can bring a next view.
 var ErrNoMajority = errors.New("no majority of the endorsers of the newest view")
 
+// LeftOut is an endorser without which a view change went on.
+type LeftOut struct {
+	Address string
+	View    uint64 // the old one, in which it gave no last word, or the new one, which it does not serve
+	Err     error  // why
+}
+
 // Change makes the next view of endorsers at the given addresses, dealt to groups in
-// order, and returns the file with the longer chain. Members of the old view are looked for at the
+// order, and returns the file with the longer chain, and who was left out. Members of the old view are looked for at the
 // addresses of file, where they still serve; those that can be reached say their last
 // word, and new members take over what a majority of them remembers. Nobody serves the
 // new view before a majority of its members has everything: who does has forgotten the
 // old one, and could hand over no more.
 //
 // It can be repeated with the same addresses after it failed half way, and with no
-// others: a member names one successor only. A member that could not take over is left
-// out; a majority of each group must serve.
-func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*File, error) {
+// others: a member names one successor only. A majority of each group must serve.
+func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (*File, []LeftOut, error) {
 	chain, err := file.Views()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(chain.Links) == 0 {
-		return nil, errors.New("no view that could be followed")
+		return nil, nil, errors.New("no view that could be followed")
 	}
 	before := chain.Links[len(chain.Links)-1].View
 	old, err := endorsement.ParseView(before)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	members, err := identify(ctx, addresses)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer closeAll(members)
 	groups, err := deal(members, len(old.Groups))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	v := old.Next(groups)
 	s := o.succession(v, members)
-	speakers, err := finalise(ctx, file, old, s, v)
+	speakers, out, err := finalise(ctx, file, old, s, v)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
 		for _, w := range speakers {
@@ -175,14 +181,14 @@ func (o *Operator) Change(ctx context.Context, file *File, addresses []string) (
 	}
 	c := &change{view: v, speakers: speakers, activation: wire.Marshal(endorser.Activation{Succession: *s, Before: before, Words: words})}
 	if err := c.handOver(ctx, members); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := c.activate(ctx, members); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	f := &File{Addresses: addresses, Evidence: file.Evidence}
 	f.extend(chain, endorsement.Link{View: v.Encode(), Finalised: words}, members)
-	return f, nil
+	return f, append(out, c.out...), nil
 }
 
 // speaker is a member of the old view that said its last word.
@@ -193,22 +199,22 @@ type speaker struct {
 }
 
 // finalise collects the last words of a majority of every group of the old view. Only
-// where so many are there is anybody asked: who said its last word serves no more.
-func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View) ([]speaker, error) {
-	var there, speakers []speaker
-	var refused error
-	failed := func(w speaker, err error) {
-		w.client.Close()
-		refused = errors.Join(refused, fmt.Errorf("%s: %w", w.address, err))
-	}
+// where so many are there is anybody asked: who said its last word serves no more. The
+// others of the file's addresses are left out.
+func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorsement.Succession, v *endorsement.View) (speakers []speaker, out []LeftOut, err error) {
+	var there []speaker
+	leave := func(address string, err error) { out = append(out, LeftOut{address, old.Number, err}) }
 	present := make([]int, len(old.Groups))
 	for _, a := range file.Addresses {
 		w, err := find(ctx, a, old)
 		switch {
 		case err != nil:
-			refused = errors.Join(refused, fmt.Errorf("%s: %w", a, err))
-		case w.group < 0, slices.ContainsFunc(there, func(o speaker) bool { return bytes.Equal(o.who.Key, w.who.Key) }):
-			w.client.Close() // no member, or one that answers at two addresses
+			leave(a, err)
+		case w.group < 0:
+			w.client.Close()
+			leave(a, errStranger)
+		case slices.ContainsFunc(there, func(o speaker) bool { return bytes.Equal(o.who.Key, w.who.Key) }):
+			w.client.Close() // it answers at two addresses
 		default:
 			there = append(there, *w)
 			present[w.group]++
@@ -219,7 +225,7 @@ func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorse
 			for _, w := range there {
 				w.client.Close()
 			}
-			return nil, errors.Join(ErrNoMajority, fmt.Errorf("%d of %d members of group %d are there", n, len(old.Groups[g]), g), refused)
+			return nil, nil, errors.Join(ErrNoMajority, fmt.Errorf("%d of %d members of group %d are there", n, len(old.Groups[g]), g), why(out))
 		}
 	}
 	var words []endorsement.Finalised
@@ -229,7 +235,8 @@ func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorse
 			err = wire.Unmarshal(answer, &w.word)
 		}
 		if err != nil {
-			failed(w, err)
+			w.client.Close()
+			leave(w.address, err)
 			continue
 		}
 		speakers, words = append(speakers, w), append(words, w.word)
@@ -238,9 +245,21 @@ func finalise(ctx context.Context, file *File, old *endorsement.View, s *endorse
 		for _, w := range speakers {
 			w.client.Close()
 		}
-		return nil, errors.Join(ErrNoMajority, err, refused)
+		return nil, nil, errors.Join(ErrNoMajority, err, why(out))
 	}
-	return speakers, nil
+	return speakers, out, nil
+}
+
+// errStranger is why an endorser that was started again is left out.
+var errStranger = errors.New("who answers there is no member: an endorser that was started again is a new one")
+
+// why joins the causes.
+func why(out []LeftOut) error {
+	var errs []error
+	for _, l := range out {
+		errs = append(errs, fmt.Errorf("%s: %w", l.Address, l.Err))
+	}
+	return errors.Join(errs...)
 }
 
 // change is a view change whose old members have said their last word.
@@ -248,17 +267,25 @@ type change struct {
 	view       *endorsement.View
 	speakers   []speaker
 	activation []byte
+	out        []LeftOut // of the new view
+}
+
+// leave leaves a new member out, for the first reason that there is.
+func (c *change) leave(m candidate, err error) {
+	if !slices.ContainsFunc(c.out, func(l LeftOut) bool { return l.Address == m.address }) {
+		c.out = append(c.out, LeftOut{m.address, c.view.Number, err})
+	}
 }
 
 // majority demands that a majority of every group of the new view did something.
-func (c *change) majority(what string, done []candidate, failed error) error {
+func (c *change) majority(what string, done []candidate) error {
 	count := make([]int, len(c.view.Groups))
 	for _, m := range done {
 		count[c.view.Find(m.who.Key)]++
 	}
 	for g, n := range count {
 		if n < c.view.Groups[g].Majority() {
-			return errors.Join(fmt.Errorf("%d members of group %d %s view %d", n, g, what, c.view.Number), failed)
+			return errors.Join(fmt.Errorf("%d members of group %d %s view %d", n, g, what, c.view.Number), why(c.out))
 		}
 	}
 	return nil
@@ -274,15 +301,14 @@ func (c *change) handOver(ctx context.Context, members []candidate) error {
 		}
 	}
 	var done []candidate
-	var failed error
 	for _, m := range members {
 		if err := c.handOverTo(ctx, m); err != nil {
-			failed = errors.Join(failed, err)
+			c.leave(m, err)
 			continue
 		}
 		done = append(done, m)
 	}
-	return c.majority("took over for", done, failed)
+	return c.majority("took over for", done)
 }
 
 func (c *change) handOverTo(ctx context.Context, m candidate) error {
@@ -300,15 +326,14 @@ func (c *change) handOverTo(ctx context.Context, m candidate) error {
 // activate has all members serve that took over.
 func (c *change) activate(ctx context.Context, members []candidate) error {
 	var done []candidate
-	var failed error
 	for _, m := range members {
 		if _, err := call(ctx, m.client, wire.FrameActivate, c.activation); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.address, err))
+			c.leave(m, err)
 			continue
 		}
 		done = append(done, m)
 	}
-	return c.majority("serve", done, failed)
+	return c.majority("serve", done)
 }
 
 // find looks who is at an address; its group is -1 where that is no member.

@@ -146,7 +146,7 @@ type Entry struct {
 	Body []byte
 }
 
-// Inspector reads everything, for host/fsck. It changes nothing.
+// Inspector reads everything, for host/fsck and whoever rotates the KEK. It changes nothing.
 type Inspector interface {
 	// Integrity has the database check itself and returns what it finds.
 	Integrity(ctx context.Context) ([]string, error)
@@ -157,6 +157,11 @@ type Inspector interface {
 
 	// Inspect calls f with one account as it stood at one moment.
 	Inspect(ctx context.Context, account wire.AccountID, f func(View) error) error
+
+	// KEKs returns, by version of the KEK, how many accounts have a key that opens with that
+	// version alone: of the epoch in force, or of another that is still there. Versions on
+	// which no account hangs are left out.
+	KEKs(ctx context.Context) (map[string]uint64, error)
 
 	Ledger(ctx context.Context) ([]byte, error)
 	Note(ctx context.Context, name string) ([]byte, error)

@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) *Backend) {
 		"feed: a foreign token is refused":                feedForeign,
 		"faults: what was acknowledged stands, and whole": faults,
 		"wraps: those of the epoch in force":              wraps,
+		"wraps: which accounts hang on a version":         hanging,
 		"rewrap: in the place of the former ones":         rewraps,
 		"rewrap: an epoch that is over is left alone":     rewrapLate,
 		"rewrap: racing commits keep their wraps":         rewrapRace,
@@ -412,6 +413,45 @@ func wraps(t *testing.T, f *fixture) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func hanging(t *testing.T, f *fixture) {
+	if f.Inspect == nil {
+		t.Skip("nobody can look on")
+	}
+	want := func(want map[string]uint64) {
+		t.Helper()
+		i, err := f.Inspect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		if got, err := i.KEKs(f.ctx); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%v hang, %v; want %v", got, err, want)
+		}
+	}
+	want(map[string]uint64{})
+	other := NewAccount(f.keys, "another")
+	commit := func(c *wire.Commit) {
+		t.Helper()
+		if _, err := f.Commit(f.ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(f.account.Change(0))
+	commit(other.Change(0))
+	want(map[string]uint64{"1": 2})
+
+	c := f.account.Change(0) // the KEK is rotated: the account opens with either
+	c.Wraps = []wire.Wrap{{Generation: 1, Epoch: 1, KEK: "2", Box: []byte("rotated")}}
+	commit(c)
+	want(map[string]uint64{"1": 1})
+
+	other.Epoch = 2 // the former epoch's wrap is kept
+	c = other.Change(0)
+	c.Wraps = []wire.Wrap{{Generation: 1, Epoch: 2, KEK: "2", Box: []byte("next")}}
+	commit(c)
+	want(map[string]uint64{"1": 1, "2": 1})
 }
 
 func closed(t *testing.T, f *fixture) {

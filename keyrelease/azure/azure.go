@@ -31,6 +31,10 @@ const (
 
 	RequestIDHeader       = "x-ms-request-id"        // set by the service
 	ClientRequestIDHeader = "x-ms-client-request-id" // set by the client, echoed
+
+	// CodeEnc is the code of a 400 from a vault whose HSM cannot wrap by the "enc" asked
+	// for, and can by CKM_RSA_AES_KEY_WRAP. It is the project's own: Azure's vaults have all.
+	CodeEnc = "EncNotSupported"
 )
 
 // ErrMalformed is returned for a body that is not the JSON it should be.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	at "github.com/passclave/passclave/attestation/attestationtest"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azuretest"
 	"github.com/passclave/passclave/keyrelease/broker"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
@@ -62,7 +63,7 @@ func TestAzureSDK(t *testing.T) {
 		url, roots, store := newBroker(t)
 		v, err := store.Create(t.Context(), keyName, releasepolicy.Require(url, map[string]any{
 			"x-ms-attestation-type": "sevsnpvm", "x-ms-sevsnpvm-is-debuggable": "false", "x-passclave-simulated": true,
-		}))
+		}), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +189,12 @@ func newBroker(t *testing.T) (url, roots string, store *file.Store) {
 	server := httptest.NewUnstartedServer(nil)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	url = "https://" + server.Listener.Addr().String()
-	b, err := broker.New(broker.Config{URL: url, Roots: at.Roots(at.NewMachine(t)), Store: store, Certificate: certificate, Log: slog.New(slog.DiscardHandler)})
+	trail, err := audit.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { trail.Close() })
+	b, err := broker.New(broker.Config{URL: url, Roots: at.Roots(at.NewMachine(t)), Store: store, Audit: trail, Certificate: certificate, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

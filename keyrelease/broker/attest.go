@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 )
 
@@ -69,10 +70,12 @@ func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, a
 		return nil, badEvidence(errEvidenceShape)
 	}
 	bundle.RuntimeData = runtimeData.Data
+	r.record = &audit.Record{Kind: audit.KindAttest}
 	claims, err := attestation.Genuine(bundle, b.roots, b.now())
 	if err != nil {
 		return nil, badEvidence(errGenuine).because(fmt.Errorf("%w: %w", errGenuine, err))
 	}
+	r.record.Evidence = evidenceOfClaims(claims)
 	if claims.RuntimeData == nil || claims.RuntimeData.Purpose != attestation.PurposeRelease {
 		return nil, badEvidence(errPurpose)
 	}
@@ -80,6 +83,7 @@ func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, a
 	if _, err := releaseKey(bundle.RuntimeData); err != nil {
 		return nil, badEvidence(err)
 	}
+	r.record = nil // only what is refused here is recorded
 	say := claimsOf(claims)
 	say.Nonce, say.Runtime = nonce, bundle.RuntimeData
 	token, err := b.tokens.issue(say)

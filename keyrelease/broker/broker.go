@@ -12,7 +12,12 @@
 //
 // A key leaves the store only wrapped to the one RSA key inside of a token that
 // this process issued minutes ago, for genuine evidence of purpose "release",
-// and only if the release policy stored beside that key version releases it.
+// and only if the release policy stored beside that key version releases it. Every
+// release and every refusal stands in the audit log ([audit.Log]) before it is answered;
+// what cannot be recorded is not released.
+//
+// Operators have endpoints of their own under /admin (package operator), where the broker
+// was given some. What changes who may have a key takes two of them.
 //
 // It trusts its store ([keystore.Store]) with keys and policies, and the roots
 // given to it. Callers are trusted for nothing: no request is authenticated by
@@ -26,16 +31,21 @@ package broker
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/operator"
 )
 
 // Limits of one request, and of all of them together.
@@ -47,7 +57,7 @@ const (
 	tokenLifetime = 5 * time.Minute
 )
 
-// Config is what a broker needs. All fields but Rate, Burst and Now are required.
+// Config is what a broker needs. All fields but Operators, Rate, Burst and Now are required.
 type Config struct {
 	// URL is the https URL without a path by which clients reach it: issuer of
 	// the tokens, authority in release policies, and beginning of every key ID.
@@ -58,6 +68,8 @@ type Config struct {
 	// Certificate signs released keys. It must be for URL's host and have an RSA
 	// key of 2048 bits or more, since vaults sign by RS256 or PS256.
 	Certificate tls.Certificate
+	Audit       *audit.Log          // open; the caller closes it after the broker served its last request
+	Operators   []operator.Operator // of package operator's Parse; none: no endpoints for them
 	Log         *slog.Logger
 
 	Rate  rate.Limit // requests a second, of all callers together; zero means 50
@@ -70,22 +82,32 @@ type Broker struct {
 	url     string
 	roots   attestation.Roots
 	store   keystore.Store
+	audit   *audit.Log
 	log     *slog.Logger
 	now     func() time.Time
 	limiter *rate.Limiter
 	mux     *http.ServeMux
 	signer  *releaseSigner
 	tokens  *tokenAuthority
+
+	operators  []operator.Operator
+	admins     *rate.Limiter // of operators' requests
+	challenges *challenges
+	proposals  *proposals
+	acting     sync.Mutex // held by an operator's act
+
+	strangers *rate.Limiter // of records about those who showed nothing
+	leftOut   atomic.Uint64 // refusals of strangers since the newest such record
 }
 
-// New checks a configuration and makes the token key.
+// New checks a configuration, makes the token key and records the start.
 func New(c Config) (*Broker, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, errors.New("broker: the URL must be https://host[:port] and nothing after it")
 	}
-	if c.Store == nil || c.Log == nil {
-		return nil, errors.New("broker: a store and a log are required")
+	if c.Store == nil || c.Log == nil || c.Audit == nil {
+		return nil, errors.New("broker: a store, an audit log and a log are required")
 	}
 	signer, err := newReleaseSigner(c.Certificate, u.Hostname())
 	if err != nil {
@@ -105,9 +127,10 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		url: c.URL, roots: c.Roots, store: c.Store, log: c.Log, now: c.Now,
+		url: c.URL, roots: c.Roots, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
 		limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
-		mux: http.NewServeMux(),
+		mux: http.NewServeMux(), strangers: rate.NewLimiter(strangersRate, strangersBurst),
+		operators: c.Operators, admins: rate.NewLimiter(adminRate, adminBurst), challenges: newChallenges(), proposals: &proposals{now: c.Now},
 	}
 	b.handle("POST "+azure.AttestSNPPath, b.attestSNP)
 	b.handle("POST "+azure.AttestTDXPath, b.attestTDX)
@@ -116,9 +139,13 @@ func New(c Config) (*Broker, error) {
 	b.handle("GET /certs", b.certs)
 	b.handle("GET /keys/{name}/versions", b.versions)
 	b.handle("POST /keys/{name}/{version}/release", b.release)
+	b.handleOperators()
 	b.handle("/", func(*request) (any, error) {
 		return nil, refuse(http.StatusNotFound, "NotFound", "no such endpoint")
 	})
+	if err := b.recordStart(); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	return b, nil
 }
 

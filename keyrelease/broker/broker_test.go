@@ -335,6 +335,7 @@ func TestNewRefuses(t *testing.T) {
 		"not an RSA key": func(c *Config) { c.Certificate = issueCertificate(t, elliptic256, "127.0.0.1") },
 		"no store":       func(c *Config) { c.Store = nil },
 		"no log":         func(c *Config) { c.Log = nil },
+		"no audit log":   func(c *Config) { c.Audit = nil },
 	} {
 		c := h.config
 		change(&c)

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/keyrelease/azure"
+	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
 // Platforms, by Azure Attestation's names.
@@ -19,6 +21,8 @@ const (
 // Claims of a token, by Azure Attestation's names; those with passclave are ours.
 const (
 	claimType          = "x-ms-attestation-type"
+	claimReport        = "x-ms-sevsnpvm-reportid"
+	claimChip          = "x-passclave-chip"
 	claimDebuggable    = "x-ms-sevsnpvm-is-debuggable"
 	claimMigration     = "x-ms-sevsnpvm-migration-allowed"
 	claimVLEK          = "x-passclave-vlek" // a cloud's key has signed the report, which any of its machines may have
@@ -34,6 +38,13 @@ var neverOpen = map[string][]string{
 	typeSNP: {claimDebuggable, claimMigration, claimVLEK, claimSimulated},
 	typeTDX: {claimTDXDebuggable, claimTDXMigration, claimSimulated},
 	typeSGX: {claimSGXDebuggable, claimSimulated},
+}
+
+// measured are the claims, by platform, that say what runs there: measurement and host data.
+var measured = map[string][2]string{
+	typeSNP: {"x-ms-sevsnpvm-launchmeasurement", "x-ms-sevsnpvm-hostdata"},
+	typeTDX: {"tdx_mrtd", "tdx_mrconfigid"},
+	typeSGX: {"x-ms-sgx-mrenclave", "x-ms-sgx-config-id"},
 }
 
 // tokenClaims is what the payload of every token has. Hex is lower case.
@@ -75,6 +86,8 @@ type snpClaims struct {
 	FirmwareSVN   uint8  `json:"x-ms-sevsnpvm-snpfw-svn"`
 	MicrocodeSVN  uint8  `json:"x-ms-sevsnpvm-microcode-svn"`
 	VLEK          bool   `json:"x-passclave-vlek"`
+	ReportID      string `json:"x-ms-sevsnpvm-reportid"`
+	Chip          string `json:"x-passclave-chip,omitempty"` // SHA-256 of CHIP_ID, where the certificate is a chip's
 }
 
 // tdxClaims are TDX's (Azure Attestation EAT profile for TDX). Numbers of the quote are
@@ -110,6 +123,18 @@ type sgxClaims struct {
 	DebuggableSGX bool   `json:"x-ms-sgx-is-debuggable"`
 }
 
+// Claims returns the claims that a token of a broker has for genuine evidence and its runtime
+// data (nil: none), but for the token's own: issuer, times, ID.
+func Claims(c *attestation.Claims, runtimeData []byte) (releasepolicy.Claims, error) {
+	say := claimsOf(c)
+	say.Runtime = runtimeData
+	payload, err := json.Marshal(say)
+	if err != nil {
+		return releasepolicy.Claims{}, err
+	}
+	return releasepolicy.ParseClaims(payload)
+}
+
 // claimsOf returns what a token says of genuine evidence, but for its runtime data.
 func claimsOf(c *attestation.Claims) platformClaims {
 	say := platformClaims{tokenClaims: tokenClaims{Simulated: c.Simulated, RootCertificate: hex.EncodeToString(c.Root[:])}}
@@ -126,6 +151,11 @@ func claimsOf(c *attestation.Claims) platformClaims {
 
 func snpClaimsOf(c *attestation.Claims) *snpClaims {
 	least := leastTCB(c)
+	chip := ""
+	if len(c.ChipID) > 0 {
+		sum := sha256.Sum256(c.ChipID)
+		chip = hex.EncodeToString(sum[:])
+	}
 	return &snpClaims{
 		HostData:      hex.EncodeToString(c.HostData),
 		Measurement:   hex.EncodeToString(c.Measurement),
@@ -140,6 +170,8 @@ func snpClaimsOf(c *attestation.Claims) *snpClaims {
 		FirmwareSVN:   least.SNP,
 		MicrocodeSVN:  least.Microcode,
 		VLEK:          c.Signer == attestation.SignerVLEK,
+		ReportID:      hex.EncodeToString(c.SNP.ReportID),
+		Chip:          chip,
 	}
 }
 

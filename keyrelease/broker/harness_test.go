@@ -26,6 +26,7 @@ import (
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/keyrelease"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/keystore/file"
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 	"github.com/passclave/passclave/wire"
@@ -130,8 +131,13 @@ func newHarness(t testing.TB, change ...func(*Config)) *harness {
 	if h.store, err = file.Open(h.dir); err != nil {
 		t.Fatal(err)
 	}
+	trail, err := audit.Open(h.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { trail.Close() })
 	h.config = Config{
-		URL: h.url, Roots: simulationRoots(t), Store: h.store, Certificate: serverCertificate(),
+		URL: h.url, Roots: simulationRoots(t), Store: h.store, Certificate: serverCertificate(), Audit: trail,
 		Log: slog.New(slog.NewTextHandler(&h.log, nil)), Rate: 1e6, Burst: 1e6,
 	}
 	for _, f := range change {
@@ -160,6 +166,21 @@ func (h *harness) restart(t testing.TB) {
 	h.handler.Store(&handler)
 }
 
+// records are what the audit log holds, but for starts.
+func (h *harness) records(t testing.TB) (out []*audit.Record) {
+	t.Helper()
+	_, _, err := audit.VerifyFile(h.dir, h.config.Audit.PublicKey(), nil, func(r *audit.Record) error {
+		if r.Kind != audit.KindStart {
+			out = append(out, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // good is what the enclave of the tests is, and what policies ask for.
 var good = guest{measurement: 0x11, hostData: 0x22}
 
@@ -178,7 +199,7 @@ func (h *harness) strict() []byte {
 
 func (h *harness) create(t testing.TB, policy []byte) string {
 	t.Helper()
-	v, err := h.store.Create(context.Background(), keyName, policy)
+	v, err := h.store.Create(context.Background(), keyName, policy, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,14 +10,25 @@ import (
 	"log/slog"
 	"net/http"
 
+	"golang.org/x/time/rate"
+
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
+	"github.com/passclave/passclave/keyrelease/keystore"
+	"github.com/passclave/passclave/keyrelease/operator"
 )
 
 // request is one call of an endpoint.
 type request struct {
 	*http.Request
-	id  string
-	log *slog.Logger
+	id     string
+	log    *slog.Logger
+	record *audit.Record // of the audit log; nil: nothing that is recorded
+
+	// Of an operator's request.
+	operator  *operator.Operator
+	challenge []byte
+	begun     bool // the beginning of the act stands in the audit log
 }
 
 // refusal is an answer other than 200, in Azure's shape. The cause stays here.
@@ -49,6 +60,10 @@ func (r *refusal) because(cause error) *refusal {
 
 // handle serves a pattern by an endpoint whose answer is sent as JSON.
 func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
+	b.handleLimited(b.limiter, pattern, endpoint)
+}
+
+func (b *Broker) handleLimited(limiter *rate.Limiter, pattern string, endpoint func(*request) (any, error)) {
 	b.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		var id [16]byte
 		rand.Read(id[:])
@@ -66,19 +81,21 @@ func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
 
 		var answer any
 		var err error
-		if b.limiter.Allow() {
+		if limiter.Allow() {
 			hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
-			answer, err = endpoint(r)
+			if answer, err = endpoint(r); err != nil {
+				err = refusalOf(err)
+			}
+			if unrecorded := b.record(r, err); unrecorded != nil && err == nil {
+				answer, err = nil, unrecorded
+			}
 		} else {
 			h.Set("Retry-After", "1")
 			err = refuse(http.StatusTooManyRequests, "Throttled", "too many requests")
 		}
 		status := http.StatusOK
 		if err != nil {
-			var no *refusal
-			if !errors.As(err, &no) {
-				no = refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
-			}
+			no := refusalOf(err)
 			status = no.status
 			if status == http.StatusUnauthorized {
 				// Azure's SDK reads here whose access token is wanted. Any will do: nobody looks at it.
@@ -97,15 +114,36 @@ func (b *Broker) handle(pattern string, endpoint func(*request) (any, error)) {
 	})
 }
 
-// decode reads a body.
-func (r *request) decode(v any) error {
+// refusalOf is the answer to an error.
+func refusalOf(err error) *refusal {
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		return no
+	case errors.Is(err, keystore.ErrUnavailable):
+		return refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "the key store cannot be reached just now; the broker's log has the reason").because(err)
+	}
+	return refuse(http.StatusInternalServerError, "InternalServerError", "a fault of the broker; its log has the reason").because(err)
+}
+
+// read reads the body.
+func (r *request) read() ([]byte, error) {
 	data, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the body is too large")
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "BadParameter", "the body was not received").because(err)
+	}
+	return data, nil
+}
+
+// decode reads the body's JSON.
+func (r *request) decode(v any) error {
+	data, err := r.read()
 	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the body is too large")
-		}
-		return refuse(http.StatusBadRequest, "BadParameter", "the body was not received").because(err)
+		return err
 	}
 	if err := azure.Decode(data, v); err != nil {
 		return refuse(http.StatusBadRequest, "BadParameter", "the body is not the JSON of this request")

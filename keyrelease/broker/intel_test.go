@@ -112,7 +112,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 	}
 	debug := func(c *attestation.Claims) { c.Debug = true }
 	migration := func(c *attestation.Claims) { c.Migration = true }
-	snp := &attestation.Claims{Platform: attestation.PlatformSEVSNP, Simulated: true, Signer: attestation.SignerVCEK}
+	snp := &attestation.Claims{Platform: attestation.PlatformSEVSNP, Simulated: true, Signer: attestation.SignerVCEK, SNP: &attestation.SNP{}}
 	vlek := with(snp, func(c *attestation.Claims) { c.Signer = attestation.SignerVLEK })
 	for name, c := range map[string]struct {
 		claims *attestation.Claims
@@ -143,7 +143,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, c.named))
+			v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, c.named), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func TestPolicyDefaultsOfIntel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, map[string]any{claimSimulated: false}))
+		v, err := h.store.Create(context.Background(), keyName, releasepolicy.Require(h.url, map[string]any{claimSimulated: false}), false)
 		if err != nil {
 			t.Fatal(err)
 		}

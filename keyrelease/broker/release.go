@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keystore"
 	"github.com/passclave/passclave/keyrelease/keywrap"
@@ -77,8 +78,8 @@ func (b *Broker) versions(r *request) (any, error) {
 	return list, nil
 }
 
-// release is the one place where a key leaves: token, version, policy, wrap, in
-// this order.
+// release is the one place where a key leaves: token, version, policy, wrap, in this
+// order, and the record of it before the answer ([Broker.handle]).
 func (b *Broker) release(r *request) (any, error) {
 	apiVersion, err := r.apiVersion()
 	if err != nil {
@@ -101,24 +102,31 @@ func (b *Broker) release(r *request) (any, error) {
 	if _, err := enc.Hash(); err != nil {
 		return nil, refuse(http.StatusBadRequest, "BadParameter", "enc is not a known wrapping algorithm")
 	}
+	name := r.PathValue("name")
+	r.record = &audit.Record{Kind: audit.KindRelease, Key: name, Version: r.PathValue("version")}
 	token, err := b.tokens.read(ask.Target)
 	if err != nil {
 		return nil, badToken(err)
 	}
-	name := r.PathValue("name")
+	if r.record.Evidence, err = evidenceOf(token); err != nil {
+		return nil, err
+	}
 	version, err := b.version(r, name, r.PathValue("version"))
 	if err != nil {
 		return nil, err
 	}
 	r.log = r.log.With("key", name, "version", version.ID, "token", token.id)
+	r.record.Policy = policyHash(version.Policy)
 	if err := b.decide(r, version, token); err != nil {
 		return nil, err
 	}
 	ciphertext, err := b.store.Wrap(r.Context(), name, version.ID, enc, token.rsa)
-	if errors.Is(err, keystore.ErrDisabled) {
+	switch {
+	case errors.Is(err, keystore.ErrDisabled):
 		return nil, disabled()
-	}
-	if err != nil {
+	case errors.Is(err, keywrap.ErrAlgorithm):
+		return nil, refuse(http.StatusBadRequest, azure.CodeEnc, "the HSM cannot wrap by "+ask.Enc+"; ask for "+string(keywrap.RSAAESKeyWrap)).because(err)
+	case err != nil:
 		return nil, err
 	}
 	value, err := b.seal(name, version, azure.ReleasedRequest{APIVersion: apiVersion, Enc: string(enc), Nonce: ask.Nonce}, ciphertext)
@@ -149,32 +157,19 @@ func (b *Broker) version(r *request, name, id string) (keystore.Version, error) 
 	return keystore.Version{}, notFound()
 }
 
-// decide asks the version's policy. Beyond Azure's grammar, some claims are never
-// left open ([neverOpen]): unless the clause that released demands their value by name, a guest
-// must not be debuggable, no migration agent may take it, and its evidence must not
-// be simulated, nor signed by a key that a cloud's machines share.
+// decide asks the version's policy, by [Judge].
 func (b *Broker) decide(r *request, v keystore.Version, t *token) error {
 	policy, err := releasepolicy.Parse(v.Policy)
 	if err != nil {
 		return err
 	}
-	decision := policy.Evaluate(t.issuer, t.claims)
-	var open []string
-	platform, _ := t.claims.Text(claimType)
-	claims, ok := neverOpen[platform]
-	if !ok {
-		open = append(open, claimType+" is none that this broker issues")
-	}
-	for _, claim := range claims {
-		if text, _ := t.claims.Text(claim); text != "false" && !decision.Pinned(claim) {
-			open = append(open, fmt.Sprintf("%s equals %q unless the policy names it, actual %q", claim, "false", text))
-		}
-	}
-	if decision.Released && len(open) == 0 {
+	verdict := Judge(policy, t.issuer, t.claims)
+	r.record.Clauses = verdict.Clauses()
+	if verdict.Released {
 		return nil
 	}
-	r.log.Warn("release policy refuses", "decision", decision, "open", open)
-	return refuse(http.StatusForbidden, "Forbidden", "the release policy refuses: "+strings.Join(append(decision.Missed(), open...), "; "))
+	r.log.Warn("release policy refuses", "decision", verdict.Decision, "open", verdict.Open)
+	return refuse(http.StatusForbidden, "Forbidden", "the release policy refuses: "+strings.Join(r.record.Clauses, "; "))
 }
 
 // seal makes the signed answer.

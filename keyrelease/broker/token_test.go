@@ -21,6 +21,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 )
 
@@ -57,7 +58,9 @@ func (h *harness) attest(t testing.TB, ask azure.AttestRequest) (string, error) 
 }
 
 // discard is a request whose log goes nowhere.
-func discard() *request { return &request{log: slog.New(slog.DiscardHandler)} }
+func discard() *request {
+	return &request{log: slog.New(slog.DiscardHandler), record: &audit.Record{}}
+}
 
 func (h *harness) token(t testing.TB, g guest) string {
 	t.Helper()
@@ -183,7 +186,7 @@ func TestTokenSVNs(t *testing.T) {
 	} {
 		for n := range 4 {
 			tcb := attestation.TCB{Bootloader: 4, TEE: 5, SNP: 24, Microcode: 213}
-			c := attestation.Claims{ReportedTCB: tcb, CommittedTCB: tcb, CurrentTCB: tcb, LaunchTCB: tcb}
+			c := attestation.Claims{ReportedTCB: tcb, CommittedTCB: tcb, CurrentTCB: tcb, LaunchTCB: tcb, SNP: &attestation.SNP{}}
 			old := older(&c)
 			*[]*uint8{&old.Bootloader, &old.TEE, &old.SNP, &old.Microcode}[n]--
 			got := claimsOf(&c)

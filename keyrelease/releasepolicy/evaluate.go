@@ -152,6 +152,35 @@ func (d *Decision) Missed() []string {
 	return missed
 }
 
+// Decided names the alternatives by which a release was given, as paths into the policy:
+// the first of each anyOf that released. It is empty where there was none.
+func (d *Decision) Decided() []string {
+	if !d.Released {
+		return nil
+	}
+	for i, a := range d.Clauses {
+		if a.Released {
+			path := fmt.Sprintf("anyOf[%d]", i)
+			return append([]string{fmt.Sprintf("%s, authority %q", path, a.Expected)}, a.Clauses[0].alternatives(path)...)
+		}
+	}
+	return nil
+}
+
+// alternatives names the alternative taken in each anyOf of a clause that released.
+func (d *Decision) alternatives(path string) (taken []string) {
+	for i, c := range d.Clauses {
+		at := fmt.Sprintf("%s.%s[%d]", path, d.Clause, i)
+		switch {
+		case d.Clause == "allOf":
+			taken = append(taken, c.alternatives(at)...)
+		case c.Released:
+			return append([]string{at}, c.alternatives(at)...)
+		}
+	}
+	return taken
+}
+
 // Explain writes the decision for people, one line a clause.
 func (d *Decision) Explain(w io.Writer) error {
 	return d.explain(w, 0)

@@ -84,6 +84,16 @@ func Parse(data []byte) (*Policy, error) {
 	return p, nil
 }
 
+// Authorities are those that the policy names, in its order, each once.
+func (p *Policy) Authorities() (list []string) {
+	for _, r := range p.rules {
+		if !slices.Contains(list, r.authority) {
+			list = append(list, r.authority)
+		}
+	}
+	return list
+}
+
 func refuse(where, why string) error { return fmt.Errorf("%w: %s %s", ErrPolicy, where, why) }
 
 func exactly(o object, names ...string) bool {

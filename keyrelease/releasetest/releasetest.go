@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math/big"
 	"slices"
 	"sync"
 	"testing"
@@ -49,9 +50,9 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	}
 	key := func(t *testing.T, s keystore.Store, name, id string) []byte {
 		t.Helper()
-		c, err := s.Wrap(ctx, name, id, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		c, err := s.Wrap(ctx, name, id, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		must(t, err)
-		k, err := keywrap.Unwrap(keywrap.RSAAESKeyWrap256, wrapTo(), c)
+		k, err := keywrap.Unwrap(keywrap.RSAAESKeyWrap, wrapTo(), c)
 		must(t, err)
 		return k
 	}
@@ -59,7 +60,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("create", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		v, err := s.Create(ctx, "kek-1", policy("a"))
+		v, err := s.Create(ctx, "kek-1", policy("a"), false)
 		must(t, err)
 		if v.ID == "" || v.Created == 0 || !v.Enabled || v.Kty != "oct-HSM" || !bytes.Equal(v.Policy, policy("a")) {
 			t.Errorf("made %+v", v)
@@ -72,14 +73,14 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		if k := key(t, s, "kek-1", v.ID); len(k) != 32 || bytes.Equal(k, make([]byte, 32)) {
 			t.Errorf("a key of %d bytes, or zero", len(k))
 		}
-		_, err = s.Create(ctx, "kek-1", policy("a"))
+		_, err = s.Create(ctx, "kek-1", policy("a"), false)
 		want(t, err, keystore.ErrExists)
-		other, err := s.Create(ctx, "kek-2", policy("a"))
+		other, err := s.Create(ctx, "kek-2", policy("a"), false)
 		must(t, err)
 		if bytes.Equal(key(t, s, "kek-1", v.ID), key(t, s, "kek-2", other.ID)) {
 			t.Error("two keys are the same")
 		}
-		_, err = s.Wrap(ctx, "kek-2", v.ID, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek-2", v.ID, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrNotFound)
 	})
 
@@ -87,11 +88,11 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		t.Parallel()
 		s := open(t)
 		for _, name := range []string{"", "a/b", "..", "a b", "ä", string(bytes.Repeat([]byte("a"), 128))} {
-			_, err := s.Create(ctx, name, policy("a"))
+			_, err := s.Create(ctx, name, policy("a"), false)
 			want(t, err, keystore.ErrName)
 		}
 		for _, p := range []string{"", "{}", `{"version":"1.0.0","anyOf":[]}`} {
-			_, err := s.Create(ctx, "kek", []byte(p))
+			_, err := s.Create(ctx, "kek", []byte(p), false)
 			want(t, err, keystore.ErrPolicy)
 		}
 		_, err := s.Versions(ctx, "kek")
@@ -99,21 +100,122 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 		_, err = s.Rotate(ctx, "kek", policy("a"))
 		want(t, err, keystore.ErrNotFound)
 		want(t, s.SetEnabled(ctx, "kek", "1", true), keystore.ErrNotFound)
-		_, err = s.Wrap(ctx, "kek", "1", keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek", "1", keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrNotFound)
-		v, err := s.Create(ctx, "kek", policy("a"))
+		v, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		_, err = s.Rotate(ctx, "kek", []byte("{}"))
 		want(t, err, keystore.ErrPolicy)
 		want(t, s.SetEnabled(ctx, "kek", v.ID+"0", false), keystore.ErrNotFound)
 		_, err = s.Wrap(ctx, "kek", v.ID, "RSA_AES_KEY_WRAP_512", &wrapTo().PublicKey)
 		want(t, err, keywrap.ErrAlgorithm)
+		want(t, s.SetPolicy(ctx, "other", v.ID, policy("b")), keystore.ErrNotFound)
+		want(t, s.SetPolicy(ctx, "kek", v.ID+"0", policy("b")), keystore.ErrNotFound)
+		want(t, s.SetPolicy(ctx, "kek", v.ID, []byte("{}")), keystore.ErrPolicy)
+		list, err := s.Versions(ctx, "kek")
+		must(t, err)
+		if len(list) != 1 || !bytes.Equal(list[0].Policy, policy("a")) || list[0].Immutable {
+			t.Errorf("listed %+v", list)
+		}
+	})
+
+	t.Run("set policy", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		first, err := s.Create(ctx, "kek", policy("a"), false)
+		must(t, err)
+		second, err := s.Rotate(ctx, "kek", policy("a"))
+		must(t, err)
+		must(t, s.SetEnabled(ctx, "kek", first.ID, false))
+		k := key(t, s, "kek", second.ID)
+		must(t, s.SetPolicy(ctx, "kek", first.ID, policy("b")))
+		for _, s := range []keystore.Store{s, open(t)} {
+			list, err := s.Versions(ctx, "kek")
+			must(t, err)
+			if len(list) != 2 || !bytes.Equal(list[0].Policy, policy("b")) || list[0].Enabled || !bytes.Equal(list[1].Policy, policy("a")) {
+				t.Errorf("listed %+v", list)
+			}
+		}
+		must(t, s.SetPolicy(ctx, "kek", second.ID, policy("c")))
+		if !bytes.Equal(key(t, s, "kek", second.ID), k) {
+			t.Error("the key changed with its policy")
+		}
+	})
+
+	t.Run("immutable", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		first, err := s.Create(ctx, "kek", policy("a"), true)
+		must(t, err)
+		for range 2 { // the version made first, and its successor
+			_, err = s.Rotate(ctx, "kek", policy("b"))
+			want(t, err, keystore.ErrImmutable)
+			_, err = s.Rotate(ctx, "kek", append(policy("a"), ' '))
+			want(t, err, keystore.ErrImmutable)
+			_, err = s.Rotate(ctx, "kek", policy("a"))
+			must(t, err)
+			s = open(t)
+		}
+		list, err := s.Versions(ctx, "kek")
+		must(t, err)
+		if !first.Immutable || len(list) != 3 {
+			t.Fatalf("made %+v, listed %+v", first, list)
+		}
+		for _, v := range list {
+			want(t, s.SetPolicy(ctx, "kek", v.ID, policy("b")), keystore.ErrImmutable)
+			if !v.Immutable || !bytes.Equal(v.Policy, policy("a")) {
+				t.Errorf("listed %+v", v)
+			}
+			must(t, s.SetEnabled(ctx, "kek", v.ID, false))
+			must(t, s.SetEnabled(ctx, "kek", v.ID, true))
+		}
+		want(t, s.SetPolicy(ctx, "kek", list[2].ID, policy("a")), keystore.ErrImmutable)
+	})
+
+	t.Run("wrap", func(t *testing.T) {
+		t.Parallel()
+		s := open(t)
+		v, err := s.Create(ctx, "kek", policy("a"), false)
+		must(t, err)
+		k := key(t, s, "kek", v.ID) // RSAAESKeyWrap is what every store has
+		pub := wrapTo().PublicKey
+		for _, a := range []keywrap.Algorithm{keywrap.RSAAESKeyWrap, keywrap.RSAAESKeyWrap256, keywrap.RSAAESKeyWrap384} {
+			c, err := s.Wrap(ctx, "kek", v.ID, a, &pub)
+			if errors.Is(err, keywrap.ErrAlgorithm) && a != keywrap.RSAAESKeyWrap {
+				t.Logf("NOT TESTED: this store does not wrap by %s", a)
+				continue
+			}
+			must(t, err)
+			if got, err := keywrap.Unwrap(a, wrapTo(), c); err != nil || !bytes.Equal(got, k) {
+				t.Errorf("%s opens to another key, or not: %v", a, err)
+			}
+			if len(c) != pub.Size()+40 { // OAEP, then RFC 5649 of 32 bytes
+				t.Errorf("%s: %d bytes", a, len(c))
+			}
+			again, err := s.Wrap(ctx, "kek", v.ID, a, &pub)
+			must(t, err)
+			if bytes.Equal(c, again) || bytes.Equal(c[pub.Size():], again[pub.Size():]) {
+				t.Errorf("%s: two wrappings share a session key", a)
+			}
+		}
+		even := new(big.Int).SetBit(pub.N, 0, 0)
+		huge := new(big.Int).SetBit(pub.N, 4096, 1)
+		short := new(big.Int).Rsh(pub.N, 1)
+		for name, pub := range map[string]*rsa.PublicKey{
+			"none": nil, "no modulus": {E: 65537}, "zero": {N: new(big.Int), E: 65537}, "negative": {N: new(big.Int).Neg(pub.N), E: 65537},
+			"2047 bits": {N: short.SetBit(short, 0, 1), E: 65537}, "4097 bits": {N: huge, E: 65537}, "even": {N: even, E: 65537},
+			"exponent 0": {N: pub.N}, "exponent 1": {N: pub.N, E: 1}, "exponent 3": {N: pub.N, E: 3}, "even exponent": {N: pub.N, E: 65536}, "exponent -1": {N: pub.N, E: -1},
+		} {
+			if c, err := s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap, pub); !errors.Is(err, keystore.ErrRSA) || c != nil {
+				t.Errorf("RSA key, %s: got %x, %v", name, c, err)
+			}
+		}
 	})
 
 	t.Run("rotate", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		first, err := s.Create(ctx, "kek", policy("a"))
+		first, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		k := key(t, s, "kek", first.ID)
 		made := []keystore.Version{first}
@@ -148,11 +250,11 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("disable", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		v, err := s.Create(ctx, "kek", policy("a"))
+		v, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		k := key(t, s, "kek", v.ID)
 		must(t, s.SetEnabled(ctx, "kek", v.ID, false))
-		_, err = s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap256, &wrapTo().PublicKey)
+		_, err = s.Wrap(ctx, "kek", v.ID, keywrap.RSAAESKeyWrap, &wrapTo().PublicKey)
 		want(t, err, keystore.ErrDisabled)
 		list, err := s.Versions(ctx, "kek")
 		must(t, err)
@@ -168,7 +270,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("restart", func(t *testing.T) {
 		t.Parallel()
 		s := open(t)
-		a, err := s.Create(ctx, "kek", policy("a"))
+		a, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		b, err := s.Rotate(ctx, "kek", policy("b"))
 		must(t, err)
@@ -188,7 +290,7 @@ func TestStore(t *testing.T, open func(*testing.T) keystore.Store) {
 	t.Run("together", func(t *testing.T) {
 		t.Parallel()
 		s, other := open(t), open(t)
-		_, err := s.Create(ctx, "kek", policy("a"))
+		_, err := s.Create(ctx, "kek", policy("a"), false)
 		must(t, err)
 		var wg sync.WaitGroup
 		errs := make([]error, 16)

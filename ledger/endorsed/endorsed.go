@@ -223,10 +223,12 @@ func (l *Ledger) finish(ctx context.Context, stream wire.StreamID, o place) (led
 		return ledger.SignedHead{}, err
 	case t.broken:
 		return discontinued(o.head, t.view), nil
-	case !t.stands:
-		return ledger.SignedHead{}, wire.Errorf(wire.CodeUnavailable, "too few endorsers took entry %d", o.head.Sequence)
+	case t.stands:
+		return signed(o.head), nil
+	case t.newest.Sequence > o.head.Sequence:
+		return ledger.SignedHead{}, errOvertaken // others finished it, and went on
 	}
-	return signed(o.head), nil
+	return ledger.SignedHead{}, wire.Errorf(wire.CodeUnavailable, "too few endorsers took entry %d", o.head.Sequence)
 }
 
 // place is where an entry stands, and what it follows.
@@ -281,6 +283,24 @@ func (l *Ledger) CompareAndAppend(ctx context.Context, c *wire.Commit) (ledger.R
 	case t.lost:
 		// The database has two entries at one place; this one can never count.
 		return ledger.Receipt{}, wire.Errorf(wire.CodeConflict, "another entry stands at %d", head.Sequence)
+	case t.newest.Sequence > head.Sequence && l.standsUnder(ctx, a, head):
+		return ledger.Receipt{Head: head}, nil
 	}
 	return ledger.Receipt{}, wire.Errorf(wire.CodeUnavailable, "too few endorsers took entry %d", head.Sequence)
+}
+
+// standsUnder reports whether an entry that was just written stands although members hold a
+// newer one: another enclave found it in the database, finished it, and appended behind it,
+// before a majority had heard of it from here. Its entry names this one.
+func (l *Ledger) standsUnder(ctx context.Context, a *wire.Append, head wire.Head) bool {
+	newest, err := l.host.Newest(ctx, a.Account)
+	if err != nil {
+		return false
+	}
+	o, err := l.check(a.Stream, newest)
+	if err != nil || o.before != head {
+		return false
+	}
+	h, err := l.finish(ctx, a.Stream, o)
+	return err == nil && !h.Discontinued
 }

@@ -129,6 +129,24 @@ func (i *Inspector) Accounts(ctx context.Context, after *wire.AccountID, limit i
 	return out, refusal(err)
 }
 
+const keksQuery = `
+SELECT kek, count(DISTINCT account) FROM (
+	SELECT account, (array_agg(kek))[1] AS kek FROM wraps GROUP BY account, generation, epoch HAVING count(*) = 1
+) AS alone GROUP BY kek`
+
+// KEKs implements [store.Inspector].
+func (i *Inspector) KEKs(ctx context.Context) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	rows, _ := i.conn.Query(ctx, keksQuery)
+	var version []byte
+	var n int64
+	_, err := pgx.ForEachRow(rows, []any{&version, &n}, func() error {
+		out[string(version)] = uint64(n)
+		return nil
+	})
+	return out, refusal(err)
+}
+
 // Inspect implements [store.Inspector].
 func (i *Inspector) Inspect(ctx context.Context, account wire.AccountID, f func(store.View) error) error {
 	return refusal(pgx.BeginTxFunc(ctx, i.conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(t pgx.Tx) error {

@@ -115,19 +115,10 @@ func (p parsed) putAccount(c *conn, first bool) error {
 		return c.exec("INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
 			account, p.Append.Stream[:], seq, hash, generation, epoch, p.Append.Entry, p.Head, p.Manifest)
 	}
-	if err := c.exec("UPDATE accounts SET seq = ?2, hash = ?3, generation = ?4, epoch = ?5, entry = ?6 WHERE account = ?1",
-		account, seq, hash, generation, epoch, p.Append.Entry); err != nil {
-		return err
-	}
-	if len(p.Head) > 0 {
-		if err := c.exec("UPDATE accounts SET head = ?2 WHERE account = ?1", account, p.Head); err != nil {
-			return err
-		}
-	}
-	if len(p.Manifest) > 0 {
-		return c.exec("UPDATE accounts SET manifest = ?2 WHERE account = ?1", account, p.Manifest)
-	}
-	return nil
+	// One statement: each writes the row anew.
+	return c.exec(`UPDATE accounts SET seq = ?2, hash = ?3, generation = ?4, epoch = ?5, entry = ?6,
+		head = CASE WHEN length(?7) > 0 THEN ?7 ELSE head END, manifest = CASE WHEN length(?8) > 0 THEN ?8 ELSE manifest END WHERE account = ?1`,
+		account, seq, hash, generation, epoch, p.Append.Entry, p.Head, p.Manifest)
 }
 
 // putRest writes what goes with the entry; what is dropped goes first, so that a

@@ -21,6 +21,7 @@ type conn struct {
 	statements map[string]driver.Stmt
 	args       []driver.NamedValue
 	row        []driver.Value
+	writes     int // how often exec was called
 }
 
 var sqliteDriver = &sqlite.Driver{}
@@ -76,6 +77,7 @@ func (c *conn) prepared(sql string, args []driver.Value) (driver.Stmt, error) {
 
 // exec runs a prepared statement. sql must be a constant: it stays prepared.
 func (c *conn) exec(sql string, args ...driver.Value) error {
+	c.writes++
 	s, err := c.prepared(sql, args)
 	if err != nil {
 		return err

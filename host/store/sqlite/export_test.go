@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"modernc.org/sqlite"
+
+	"github.com/passclave/passclave/wire"
 )
 
 // SetMaxPages makes the database full at n pages; 0 gives the space back.
@@ -44,6 +46,16 @@ func (s *Store) Waiting() int { return len(s.writer.jobs) }
 // Fail has the writer meet an error of SQLite with a result code.
 func (s *Store) Fail(code int) error {
 	return s.writer.do(context.Background(), 0, func(*writer) error { return fault(code) })
+}
+
+// RefuseLate hands the writer a job that writes a note and then refuses.
+func (s *Store) RefuseLate(ctx context.Context, note string) error {
+	return s.writer.do(ctx, 0, func(w *writer) error {
+		if err := w.conn.exec("INSERT INTO meta VALUES (?1, ?2)", note, []byte{1}); err != nil {
+			return err
+		}
+		return wire.Errorf(wire.CodeConflict, "refused after writing")
+	})
 }
 
 type fault int

@@ -85,6 +85,23 @@ func (i *Inspector) Accounts(_ context.Context, after *wire.AccountID, limit int
 	return out, refusal(err)
 }
 
+// keksQuery goes through the table once, in the order of its key.
+const keksQuery = `
+SELECT kek, count(DISTINCT account) FROM (
+	SELECT account, max(kek) AS kek FROM wraps GROUP BY account, generation, epoch HAVING count(*) = 1
+) GROUP BY kek`
+
+// KEKs implements [store.Inspector].
+func (i *Inspector) KEKs(context.Context) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	err := i.conn.query(func(row []driver.Value) error {
+		version, _ := row[0].(string)
+		out[version] = uint64(row[1].(int64))
+		return nil
+	}, keksQuery)
+	return out, refusal(err)
+}
+
 // Inspect implements [store.Inspector].
 func (i *Inspector) Inspect(_ context.Context, account wire.AccountID, f func(store.View) error) error {
 	return i.conn.within("BEGIN", func() error { return f(view{i.conn, account[:]}) })

@@ -1,8 +1,8 @@
 // Package sqlite keeps the host's store in one SQLite file, in Go alone.
 //
 // The file is the source of truth. One goroutine writes: it puts the commits that
-// wait into one transaction, a savepoint each, and answers them when the disk has
-// confirmed it (WAL, synchronous=FULL). Readers are a pool of connections that
+// wait into one transaction and answers them when the disk has confirmed it (WAL,
+// synchronous=FULL). Readers are a pool of connections that
 // never wait for it. A lock on the folder keeps a second process out; the kernel
 // drops it with the process, however that ends.
 //
@@ -43,9 +43,11 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // writing holds for the connection that writes: an answer means that the disk has it.
+// Checkpoints come seldom, after 16 MB of WAL: each writes a page once, however often it
+// changed since the last.
 var writing = []string{
 	"journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000",
-	"cache_size = -16000", "journal_size_limit = 67108864", "foreign_keys = OFF", "trusted_schema = OFF",
+	"cache_size = -16000", "journal_size_limit = 67108864", "wal_autocheckpoint = 4096", "foreign_keys = OFF", "trusted_schema = OFF",
 }
 
 // reading holds for the others. Pages come from the kernel's cache without a call or

@@ -33,8 +33,9 @@ type writer struct {
 	last atomic.Pointer[error]
 }
 
-// job is one change. run is called inside a savepoint, perhaps again after the
-// transaction around it was rolled back: it keeps nothing that a rollback would undo.
+// job is one change. run is called inside a transaction with others', perhaps again after
+// it was rolled back: it keeps nothing that a rollback would undo, and refuses, with a
+// *wire.Error, before it writes.
 type job struct {
 	ctx  context.Context
 	size int
@@ -144,22 +145,17 @@ func (w *writer) batch(jobs []*job) {
 	}
 }
 
-// one runs a job in a savepoint. outcome is the refusal of the job alone; err ends
-// the transaction.
+// one runs a job. outcome is the refusal of the job alone; err ends the transaction. A
+// refusal by a job that had written already ends it too: a savepoint for every job would
+// let the others go on, and costs each of them a copy of the pages that it changes.
 func (w *writer) one(j *job) (outcome, err error) {
-	if err := w.conn.exec("SAVEPOINT job"); err != nil {
-		return nil, err
-	}
+	before := w.conn.writes
 	err = j.run(w)
 	var refused *wire.Error
-	if errors.As(err, &refused) {
-		outcome = refused
-		err = w.conn.exec("ROLLBACK TO job")
+	if errors.As(err, &refused) && w.conn.writes == before {
+		return refused, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return outcome, w.conn.exec("RELEASE job")
+	return nil, err
 }
 
 // failed returns why the last transaction failed.

@@ -39,15 +39,20 @@ func newFixture(t testing.TB) *fixture {
 func (f *fixture) queue(ctx context.Context, commits ...*wire.Commit) []chan error {
 	var out []chan error
 	for _, c := range commits {
-		done := make(chan error, 1)
-		out = append(out, done)
-		waiting := f.Waiting()
-		go func() { _, err := f.Commit(ctx, c); done <- err }()
-		for f.Waiting() == waiting {
-			runtime.Gosched()
-		}
+		out = append(out, f.queueJob(func() error { _, err := f.Commit(ctx, c); return err }))
 	}
 	return out
+}
+
+// queueJob is queue for one job of any kind.
+func (f *fixture) queueJob(job func() error) chan error {
+	done := make(chan error, 1)
+	waiting := f.Waiting()
+	go func() { done <- job() }()
+	for f.Waiting() == waiting {
+		runtime.Gosched()
+	}
+	return done
 }
 
 // Commits of one batch stand or fall alone: one refused takes nothing with it.
@@ -69,6 +74,27 @@ func TestBatch(t *testing.T) {
 	s, err := f.Load(t.Context(), wire.Need{Account: a.ID, State: true, After: new(uint64)})
 	if err != nil || len(s.Entries) != 2 {
 		t.Fatalf("%d entries, %v", len(s.Entries), err)
+	}
+}
+
+// A job that refuses after it wrote leaves nothing, and takes nothing of its batch with it.
+func TestLateRefusal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a, b := storetest.NewAccount(f.keys, "a"), storetest.NewAccount(f.keys, "b")
+	release := f.Hold()
+	before := f.queue(t.Context(), a.Change(1))
+	late := f.queueJob(func() error { return f.RefuseLate(t.Context(), "late") })
+	after := f.queue(t.Context(), b.Change(1))
+	release()
+	if err := <-late; wire.CodeOf(err) != wire.CodeConflict {
+		t.Errorf("%v, want %s", err, wire.CodeConflict)
+	}
+	if err := errors.Join(<-before[0], <-after[0]); err != nil {
+		t.Errorf("the others of its batch: %v", err)
+	}
+	if note, err := f.Note(t.Context(), "late"); note != nil || err != nil {
+		t.Errorf("what it wrote stands: %x, %v", note, err)
 	}
 }
 

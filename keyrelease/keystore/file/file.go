@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +37,7 @@ import (
 const FileName = "keys.json"
 
 const (
-	formatVersion = 1
+	formatVersion = 2 // 1 had no immutable policies
 	maxFile       = 8 << 20
 	keyType       = "oct-HSM"
 )
@@ -85,6 +84,8 @@ type key struct {
 	Enabled bool        `json:"enabled"`
 	Key     azure.Bytes `json:"key"`
 	Policy  azure.Bytes `json:"release_policy"`
+
+	Immutable bool `json:"immutable,omitempty"`
 }
 
 const notice = "DEVELOPMENT ONLY: these keys are not protected. Losing them loses every passkey sealed under them."
@@ -98,7 +99,7 @@ func (f *keyFile) clear() {
 }
 
 func (k *key) public() keystore.Version {
-	return keystore.Version{ID: k.ID, Created: k.Created, Enabled: k.Enabled, Kty: keyType, Policy: k.Policy}
+	return keystore.Version{ID: k.ID, Created: k.Created, Enabled: k.Enabled, Kty: keyType, Policy: k.Policy, Immutable: k.Immutable}
 }
 
 func (s *Store) path() string { return filepath.Join(s.dir, FileName) }
@@ -138,25 +139,22 @@ func (s *Store) read() (*keyFile, error) {
 // parse reads a key file and checks all that the rest relies on.
 func parse(data []byte) (*keyFile, error) {
 	var f keyFile
-	if azure.Decode(data, &f) != nil || f.Format != formatVersion || f.Keys == nil {
+	if azure.Decode(data, &f) != nil || f.Format != 1 && f.Format != formatVersion || f.Keys == nil {
 		return nil, ErrCorrupt
 	}
+	f.Format = formatVersion
 	for name, versions := range f.Keys {
-		if !validName(name) || len(versions) == 0 {
+		if !keystore.ValidName(name) || len(versions) == 0 {
 			return nil, ErrCorrupt
 		}
 		for i, v := range versions {
 			_, err := releasepolicy.Parse(v.Policy)
-			if len(v.Key) != 32 || !validName(v.ID) || err != nil || i > 0 && v.Created <= versions[i-1].Created {
+			if len(v.Key) != 32 || !keystore.ValidName(v.ID) || err != nil || i > 0 && v.Created <= versions[i-1].Created || v.Immutable != versions[0].Immutable {
 				return nil, ErrCorrupt
 			}
 		}
 	}
 	return &f, nil
-}
-
-func validName(s string) bool {
-	return s != "" && len(s) <= 127 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 
 // change runs f on the file as it is and writes what f left, unless f fails.
@@ -219,39 +217,45 @@ func writeAtomic(path string, data []byte) error {
 }
 
 // Create makes a key with one version.
-func (s *Store) Create(_ context.Context, name string, policy []byte) (keystore.Version, error) {
-	if !validName(name) {
+func (s *Store) Create(_ context.Context, name string, policy []byte, immutable bool) (keystore.Version, error) {
+	if !keystore.ValidName(name) {
 		return keystore.Version{}, keystore.ErrName
 	}
-	return s.add(name, policy, func(versions []key) error {
+	return s.add(name, policy, func(versions []key) (bool, error) {
 		if len(versions) > 0 {
-			return keystore.ErrExists
+			return false, keystore.ErrExists
 		}
-		return nil
+		return immutable, nil
 	})
 }
 
 // Rotate adds a version to a key.
 func (s *Store) Rotate(_ context.Context, name string, policy []byte) (keystore.Version, error) {
-	return s.add(name, policy, func(versions []key) error {
+	return s.add(name, policy, func(versions []key) (bool, error) {
 		if len(versions) == 0 {
-			return keystore.ErrNotFound
+			return false, keystore.ErrNotFound
 		}
-		return nil
+		newest := versions[len(versions)-1]
+		if newest.Immutable && !bytes.Equal(newest.Policy, policy) {
+			return false, keystore.ErrImmutable
+		}
+		return newest.Immutable, nil
 	})
 }
 
-func (s *Store) add(name string, policy []byte, check func([]key) error) (keystore.Version, error) {
+// add makes a version. check sees those before it, and says whether its policy is immutable.
+func (s *Store) add(name string, policy []byte, check func([]key) (bool, error)) (keystore.Version, error) {
 	if _, err := releasepolicy.Parse(policy); err != nil {
 		return keystore.Version{}, fmt.Errorf("%w: %w", keystore.ErrPolicy, err)
 	}
 	var made keystore.Version
 	err := s.change(func(f *keyFile) error {
 		versions := f.Keys[name]
-		if err := check(versions); err != nil {
+		immutable, err := check(versions)
+		if err != nil {
 			return err
 		}
-		k := key{Created: uint64(s.now().Unix()), Enabled: true, Key: make([]byte, 32), Policy: policy}
+		k := key{Created: uint64(s.now().Unix()), Enabled: true, Key: make([]byte, 32), Policy: policy, Immutable: immutable}
 		if n := len(versions); n > 0 {
 			k.Created = max(k.Created, versions[n-1].Created+1) // two in one second keep their order
 		}
@@ -302,19 +306,20 @@ func (s *Store) SetEnabled(_ context.Context, name, id string, enabled bool) err
 	})
 }
 
-// SetPolicy gives all versions of a key another release policy. Whoever may do that can
-// have the key released to himself.
-func (s *Store) SetPolicy(_ context.Context, name string, policy []byte) error {
+// SetPolicy gives a version another release policy.
+func (s *Store) SetPolicy(_ context.Context, name, id string, policy []byte) error {
 	if _, err := releasepolicy.Parse(policy); err != nil {
 		return fmt.Errorf("%w: %w", keystore.ErrPolicy, err)
 	}
 	return s.change(func(f *keyFile) error {
-		if len(f.Keys[name]) == 0 {
-			return keystore.ErrNotFound
+		k, err := f.find(name, id)
+		if err != nil {
+			return err
 		}
-		for i := range f.Keys[name] {
-			f.Keys[name][i].Policy = policy
+		if k.Immutable {
+			return keystore.ErrImmutable
 		}
+		k.Policy = policy
 		return nil
 	})
 }
@@ -322,6 +327,9 @@ func (s *Store) SetPolicy(_ context.Context, name string, policy []byte) error {
 // Wrap returns the version's key wrapped to pub. The key passes through this
 // process in the clear: that is the difference to an HSM.
 func (s *Store) Wrap(_ context.Context, name, id string, a keywrap.Algorithm, pub *rsa.PublicKey) ([]byte, error) {
+	if !keystore.ValidRSA(pub) {
+		return nil, keystore.ErrRSA
+	}
 	f, err := s.read()
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func newStore(t *testing.T) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(context.Background(), "kek", testPolicy); err != nil {
+	if _, err := s.Create(context.Background(), "kek", testPolicy, false); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -66,7 +66,7 @@ func TestFileMode(t *testing.T) {
 func TestNoLeftovers(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	s.Create(context.Background(), "kek", testPolicy)
+	s.Create(context.Background(), "kek", testPolicy, false)
 	entries, err := os.ReadDir(s.dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%v, %v", entries, err)
@@ -74,46 +74,6 @@ func TestNoLeftovers(t *testing.T) {
 }
 
 // While one process changes the file no other gets the lock.
-// All versions of a key get the other policy, keys stay, and nothing else changes.
-func TestSetPolicy(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	s, err := Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy := func(value string) []byte {
-		return releasepolicy.Require("https://127.0.0.1:1", map[string]any{"claim": value})
-	}
-	if err := s.SetPolicy(ctx, "kek", policy("b")); !errors.Is(err, keystore.ErrNotFound) {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"kek", "other"} {
-		if _, err := s.Create(ctx, name, policy("a")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.Rotate(ctx, "kek", policy("a")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.SetPolicy(ctx, "kek", []byte("{}")); !errors.Is(err, keystore.ErrPolicy) {
-		t.Fatal(err)
-	}
-	before, _ := s.Versions(ctx, "kek")
-	if err := s.SetPolicy(ctx, "kek", policy("b")); err != nil {
-		t.Fatal(err)
-	}
-	after, _ := s.Versions(ctx, "kek")
-	for i, v := range after {
-		if string(before[i].Policy) != string(policy("a")) || string(v.Policy) != string(policy("b")) || v.ID != before[i].ID {
-			t.Errorf("version %d: %+v, %+v", i, before[i], v)
-		}
-	}
-	if other, _ := s.Versions(ctx, "other"); string(other[0].Policy) != string(policy("a")) {
-		t.Error("another key's policy changed")
-	}
-}
-
 func TestLock(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -152,22 +112,29 @@ func TestCorrupt(t *testing.T) {
 		}
 		return b
 	}
-	if _, err := parse(edit(func(*keyFile) {})); err != nil {
-		t.Fatal(err)
+	for _, format := range []int{1, 2} {
+		if f, err := parse(edit(func(f *keyFile) { f.Format = format })); err != nil || f.Format != 2 {
+			t.Fatal(err)
+		}
 	}
 	for name, data := range map[string][]byte{
-		"empty":           {},
-		"truncated":       good[:len(good)/2],
-		"trailing":        append(bytes.Clone(good), "{}"...),
-		"other format":    edit(func(f *keyFile) { f.Format = 2 }),
-		"no keys":         edit(func(f *keyFile) { f.Keys = nil }),
-		"no versions":     edit(func(f *keyFile) { f.Keys["kek"] = []key{} }),
-		"short key":       edit(func(f *keyFile) { f.Keys["kek"][0].Key = make([]byte, 31) }),
-		"bad name":        edit(func(f *keyFile) { f.Keys["a/b"] = f.Keys["kek"] }),
-		"bad version":     edit(func(f *keyFile) { f.Keys["kek"][0].ID = "../x" }),
-		"no policy":       edit(func(f *keyFile) { f.Keys["kek"][0].Policy = nil }),
-		"order":           edit(func(f *keyFile) { f.Keys["kek"] = append(f.Keys["kek"], f.Keys["kek"][0]) }),
-		"member twice":    bytes.Replace(good, []byte(`"format": 1,`), []byte(`"format": 1, "format": 1,`), 1),
+		"empty":        {},
+		"truncated":    good[:len(good)/2],
+		"trailing":     append(bytes.Clone(good), "{}"...),
+		"other format": edit(func(f *keyFile) { f.Format = 3 }),
+		"no keys":      edit(func(f *keyFile) { f.Keys = nil }),
+		"no versions":  edit(func(f *keyFile) { f.Keys["kek"] = []key{} }),
+		"short key":    edit(func(f *keyFile) { f.Keys["kek"][0].Key = make([]byte, 31) }),
+		"bad name":     edit(func(f *keyFile) { f.Keys["a/b"] = f.Keys["kek"] }),
+		"bad version":  edit(func(f *keyFile) { f.Keys["kek"][0].ID = "../x" }),
+		"no policy":    edit(func(f *keyFile) { f.Keys["kek"][0].Policy = nil }),
+		"order":        edit(func(f *keyFile) { f.Keys["kek"] = append(f.Keys["kek"], f.Keys["kek"][0]) }),
+		"half immutable": edit(func(f *keyFile) {
+			second := f.Keys["kek"][0]
+			second.Created, second.Immutable = second.Created+1, true
+			f.Keys["kek"] = append(f.Keys["kek"], second)
+		}),
+		"member twice":    bytes.Replace(good, []byte(`"format": 2,`), []byte(`"format": 2, "format": 2,`), 1),
 		"a member's case": bytes.Replace(good, []byte(`"format"`), []byte(`"Format"`), 1),
 	} {
 		t.Run(name, func(t *testing.T) {

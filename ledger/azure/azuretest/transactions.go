@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 // defaultCollection is where entries without a collection ID go.
@@ -63,7 +64,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request) {
 
 // find returns a transaction of this very view; other views' were lost, or never were.
 func (s *Server) find(id string) *transaction {
-	for _, t := range s.transactions {
+	for _, t := range slices.Backward(s.transactions) { // the newest are asked for
 		if t.id() == id {
 			return t
 		}

@@ -18,20 +18,20 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// operator reaches a host where it listens for its operator (passclave-host -metrics).
-type operator struct {
+// hostClient reaches a host where it listens for its operator (passclave-host -metrics).
+type hostClient struct {
 	where  string // for messages
 	url    string
 	client *http.Client
 }
 
-// operatorFlag adds --host.
-func operatorFlag(c *cobra.Command, host *string) {
+// hostFlag adds --host.
+func hostFlag(c *cobra.Command, host *string) {
 	c.Flags().StringVar(host, "host", "", "where the host listens for its operator, as its -metrics has it: http://`ADDRESS` or unix:PATH (default: that in the state folder)")
 }
 
-// operatorOf returns the operator of a host, or of the one in a state folder.
-func operatorOf(host, state string) (*operator, error) {
+// hostOf returns a host, or the one in a state folder.
+func hostOf(host, state string) (*hostClient, error) {
 	if host == "" {
 		host = "unix:" + stack.OperatorSocket(state)
 	}
@@ -39,26 +39,19 @@ func operatorOf(host, state string) (*operator, error) {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}
-		return &operator{filepath.Clean(path), "http://host", &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+		return &hostClient{filepath.Clean(path), "http://host", &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
 	}
 	if !strings.HasPrefix(host, "http://") && !strings.HasPrefix(host, "https://") {
 		return nil, usagef("--host %q is neither http://ADDRESS nor unix:PATH", host)
 	}
-	return &operator{host, strings.TrimRight(host, "/"), http.DefaultClient}, nil
-}
-
-// hangs asks how much hangs on which version of the KEK.
-func (o *operator) hangs(ctx context.Context) (*api.Reseal, error) {
-	var out api.Reseal
-	err := o.ask(ctx, http.MethodGet, func(d *json.Decoder) error { return d.Decode(&out) })
-	return &out, err
+	return &hostClient{host, strings.TrimRight(host, "/"), http.DefaultClient}, nil
 }
 
 // reseal has the host rewrap, and calls each with every line of progress. It returns the
 // last one.
-func (o *operator) reseal(ctx context.Context, each func(*api.Reseal)) (*api.Reseal, error) {
+func (o *hostClient) reseal(ctx context.Context, each func(*api.Reseal)) (*api.Reseal, error) {
 	var last api.Reseal
-	err := o.ask(ctx, http.MethodPost, func(d *json.Decoder) error {
+	err := o.post(ctx, func(d *json.Decoder) error {
 		for !last.Finished {
 			last = api.Reseal{}
 			if err := d.Decode(&last); err != nil {
@@ -74,8 +67,8 @@ func (o *operator) reseal(ctx context.Context, each func(*api.Reseal)) (*api.Res
 	return &last, err
 }
 
-func (o *operator) ask(ctx context.Context, method string, read func(*json.Decoder) error) error {
-	r, err := http.NewRequestWithContext(ctx, method, o.url+"/reseal", nil)
+func (o *hostClient) post(ctx context.Context, read func(*json.Decoder) error) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+"/reseal", nil)
 	if err != nil {
 		return usagef("--host is no address")
 	}
