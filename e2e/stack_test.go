@@ -145,21 +145,31 @@ func (s *service) readFounded() {
 	if s.keks = nil; s.stack.Keys != stack.KeysFile {
 		return
 	}
+	if s.keks = s.brokersKeys(); len(s.keks) != 1 || len(s.keks[0].Key) != wire.SecretSize {
+		s.t.Fatalf("the broker's file has %d keys", len(s.keks))
+	}
+}
+
+// brokersKeys are all versions of the KEK, enabled or not, of a file key store.
+func (s *service) brokersKeys() (out []enclave.KEK) {
+	s.t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.dir, "broker/keys.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	var keys struct {
 		Keys map[string][]struct {
 			Version string      `json:"version"`
 			Key     wire.Base64 `json:"key"`
 		} `json:"keys"`
 	}
-	if err := json.Unmarshal(read("broker/keys.json"), &keys); err != nil {
+	if err := json.Unmarshal(data, &keys); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, k := range keys.Keys[s.configuration.KeyService.Key] {
-		s.keks = append(s.keks, enclave.KEK{Version: k.Version, Key: k.Key})
+		out = append(out, enclave.KEK{Version: k.Version, Key: k.Key})
 	}
-	if len(s.keks) != 1 || len(s.keks[0].Key) != wire.SecretSize {
-		s.t.Fatalf("the broker's file has %d keys", len(s.keks))
-	}
+	return out
 }
 
 func (s *service) policyFile() string { return filepath.Join(s.dir, "run/policy.json") }

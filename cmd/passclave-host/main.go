@@ -66,7 +66,7 @@ func parse(args []string) (*settings, error) {
 	f.StringVar(&s.enclave, "enclave", "", "where the enclave listens: unix:PATH or tcp:ADDRESS")
 	f.StringVar(&s.endorsers, "endorsers", "", "file that names endorsers and their views, for an endorsed ledger; it is read again when it changes")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8443", "address of the HTTP API")
-	f.StringVar(&s.metrics, "metrics", "", "address of the metrics, never a public one; empty: none")
+	f.StringVar(&s.metrics, "metrics", "", "where the operator reaches metrics and resealing, HOST:PORT or unix:PATH, never a public address; empty: nowhere")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "file with the certificate chain; empty: plain HTTP, for loopback or behind a proxy")
 	f.StringVar(&s.tlsKey, "tls-key", "", "file with its private key")
 	f.Float64Var(&account.PerSecond, "rate-account", account.PerSecond, "requests a second of one address for one account, and pages a second of one account's feed; 0: no limit")
@@ -163,12 +163,12 @@ func run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) (e
 		return err
 	}
 	if s.metrics != "" {
-		l, err := net.Listen("tcp", s.metrics)
+		l, err := listenOperator(s.metrics)
 		if err != nil {
 			listener.Close()
 			return err
 		}
-		running.Go(func() { api.Serve(ctx, l, nil, server.Metrics(), api.DefaultTimeouts(), log) })
+		running.Go(func() { api.Serve(ctx, l, nil, server.Operator(), api.DefaultTimeouts(), log) })
 	}
 	running.Go(func() { enclave.Run(ctx) })
 	scheme := "http"

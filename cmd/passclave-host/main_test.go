@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,6 +102,40 @@ func TestBadArguments(t *testing.T) {
 		if err := run(t.Context(), args, io.Discard, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q was accepted", args)
 		}
+	}
+}
+
+// The operator's socket is for this user alone; one that a killed host left is replaced,
+// and nothing else is.
+func TestOperatorsSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "host") // t.TempDir's path may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	for range 2 {
+		l, err := listenOperator("unix:" + socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false) // as if it were killed
+		info, err := os.Stat(socket)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+		l.Close()
+	}
+	file := filepath.Join(dir, "precious")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenOperator("unix:" + file); err == nil {
+		t.Fatal("a file was taken for a socket")
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Fatal(err)
 	}
 }
 

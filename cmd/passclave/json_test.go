@@ -49,6 +49,7 @@ func TestJSONShapes(t *testing.T) {
 		{"keys audit", audited{}},
 		{"keys explain", releaseExplained{}},
 		{"keys backup, restore", backup{}},
+		{"keys reseal", resealed{}},
 		{"every error, as {\"error\": …}", jsonError{}},
 	} {
 		fmt.Fprintf(&b, "%s\n", s.command)

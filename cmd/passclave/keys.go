@@ -19,7 +19,7 @@ import (
 
 func (a *app) keysCommand() *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "The service's key-encryption key"}
-	c.AddCommand(a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand(), a.keysEnableCommand(), a.keysDisableCommand(),
+	c.AddCommand(a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand(), a.keysResealCommand(), a.keysEnableCommand(), a.keysDisableCommand(),
 		a.keysPolicyCommand(), a.keysOperatorCommand(), a.keysAuditCommand(), a.keysExplainCommand(),
 		a.keysBackupCommand(), a.keysRestoreCommand())
 	return c

@@ -10,13 +10,13 @@ import (
 // progress is a line on a terminal that says what takes its time. It shows after
 // half a second, and never where there is no terminal. Methods work on nil.
 type progress struct {
-	text string
 	out  *os.File
 	done chan struct{}
 	end  sync.WaitGroup
 
 	mu     sync.Mutex
-	paused bool // guarded by mu, as is what is written to out
+	text   string // guarded by mu, as is all that follows, and what is written to out
+	paused bool
 	shown  bool
 }
 
@@ -65,7 +65,19 @@ func (p *progress) label() string {
 	if p == nil {
 		return ""
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.text
+}
+
+// say has the line say something else from now on.
+func (p *progress) say(text string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = text
 }
 
 // pause takes the line away while something else is written to the terminal.

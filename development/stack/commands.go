@@ -17,6 +17,8 @@ import (
 const (
 	simteeSocket  = runFolder + "/simtee.sock"
 	enclaveSocket = runFolder + "/enclave.sock"
+
+	operatorSocket = runFolder + "/operator.sock" // of the host
 )
 
 // binary is the path of a part's binary.
@@ -64,7 +66,7 @@ func (s *Stack) command(part Part) command {
 		if dials == "" {
 			dials = enclaveSocket
 		}
-		c.args = []string{"-store", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host}
+		c.args = []string{"-store", string(Host), "-enclave", "unix:" + dials, "-listen", s.facts.Host, "-metrics", "unix:" + operatorSocket}
 		if s.facts.endorsed() {
 			c.args[1] = postgres.URL(s.path(databaseFolder), "")
 			c.args = append(c.args, "-endorsers", endorsersFile)
@@ -75,6 +77,9 @@ func (s *Stack) command(part Part) command {
 
 // EnclaveSocket is the absolute path of the socket on which the enclave listens.
 func (s *Stack) EnclaveSocket() string { return s.path(enclaveSocket) }
+
+// OperatorSocket is where the host of a state folder listens for its operator.
+func OperatorSocket(state string) string { return filepath.Join(state, operatorSocket) }
 
 // Measurement returns what the simulated TEE measures of a binary, on the platform that
 // was founded.

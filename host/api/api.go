@@ -25,6 +25,7 @@ type Enclave interface {
 	Forward(ctx context.Context, f *wire.Forward) (wire.Reply, error)
 	Attest(ctx context.Context, a wire.Attest) (wire.Attestation, error)
 	Status(ctx context.Context) (wire.Status, error)
+	Rewrap(ctx context.Context, q wire.Rewrap) (wire.Rewrapped, error)
 	Connection() uint64
 }
 
@@ -92,7 +93,10 @@ type Server struct {
 	metrics  metrics
 	told     told      // of readiness
 	untold   sync.Once // that a proxy is not trusted
-	mux      *http.ServeMux
+
+	resealing sync.Mutex // held by who does it
+
+	mux *http.ServeMux
 }
 
 // New returns a server.

@@ -41,6 +41,7 @@ type host struct {
 	mu      sync.Mutex
 	status  wire.Status
 	forward func(*linktest.Conn, *wire.Forward) *wire.Result
+	other   func(wire.Frame) *wire.Result // for other calls; nil: they are forwards, too
 	now     time.Time
 	facts   api.EvidenceFacts // of the evidence
 }
@@ -99,6 +100,12 @@ func (h *host) handle(c *linktest.Conn, f wire.Frame) *wire.Result {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return linktest.Value(h.status)
+	}
+	h.mu.Lock()
+	other := h.other
+	h.mu.Unlock()
+	if f.Kind != wire.FrameRequest && other != nil {
+		return other(f)
 	}
 	h.forwards.Add(1)
 	var forward wire.Forward

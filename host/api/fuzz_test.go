@@ -24,7 +24,10 @@ func (c *counting) Attest(context.Context, wire.Attest) (wire.Attestation, error
 	return wire.Attestation{}, nil
 }
 func (c *counting) Status(context.Context) (wire.Status, error) { return wire.Status{}, nil }
-func (c *counting) Connection() uint64                          { return 1 }
+func (c *counting) Rewrap(context.Context, wire.Rewrap) (wire.Rewrapped, error) {
+	return wire.Rewrapped{}, nil
+}
+func (c *counting) Connection() uint64 { return 1 }
 
 // Whatever comes as a body, only what parses as an envelope reaches the enclave, unchanged.
 func FuzzRequest(f *testing.F) {

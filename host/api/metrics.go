@@ -12,13 +12,15 @@ import (
 	"github.com/passclave/passclave/wire"
 )
 
-// metrics count what was answered. No label comes from a client.
+// metrics count what was answered. No label comes from a client, and none from the store
+// but versions of the KEK, whose number its vault limits.
 type metrics struct {
 	mu       sync.Mutex
 	answers  map[answer]uint64
 	time     map[string]duration // by endpoint
 	refusals map[wire.Code]uint64
 	data     map[wire.Code]uint64 // the store's data, refused by the enclave
+	wraps    map[string]uint64    // account keys by KEK version, as /reseal counted last
 }
 
 type answer struct {
@@ -45,6 +47,13 @@ func (m *metrics) answered(endpoint string, status int) {
 }
 func (m *metrics) refused(c wire.Code)     { count(m, &m.refusals, c) }
 func (m *metrics) dataRefused(c wire.Code) { count(m, &m.data, c) }
+
+// wrapped takes a new count.
+func (m *metrics) wrapped(wraps map[string]uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wraps = wraps
+}
 
 func (m *metrics) took(endpoint string, t time.Duration) {
 	m.mu.Lock()
@@ -90,6 +99,10 @@ func (m *metrics) write(w io.Writer) {
 	head("passclave_data_refusals_total", "counter", "Data of this host's store that the enclave refused, by code. Any is an alarm.")
 	for _, k := range sorted(m.data, cmp.Compare[wire.Code]) {
 		fmt.Fprintf(w, "passclave_data_refusals_total{code=%q} %d\n", k, m.data[k])
+	}
+	head("passclave_wraps", "gauge", "Account keys by the version of the KEK that they are wrapped under, as /reseal counted last; none before.")
+	for _, k := range sorted(m.wraps, cmp.Compare[string]) {
+		fmt.Fprintf(w, "passclave_wraps{kek=%q} %d\n", k, m.wraps[k])
 	}
 }
 
