@@ -53,6 +53,9 @@ func (s *story) starts(ctx context.Context) error {
 		return err
 	}
 	s.say("ready at %s after %.1f s", s.stack.URL, time.Since(began).Seconds())
+	if s.stack.Keys == stack.KeysSoftHSM {
+		s.say("the KEK is in a token of SoftHSM, behind PKCS#11, and leaves it wrapped alone")
+	}
 	return nil
 }
 

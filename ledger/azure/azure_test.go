@@ -104,10 +104,10 @@ func TestConformance(t *testing.T) {
 					return azuretest.NoFault
 				}
 				return map[ledgertest.Fault]azuretest.Fault{
-					ledgertest.Failed: azuretest.Failed, ledgertest.FailedButDone: azuretest.Dropped, ledgertest.Twice: azuretest.Twice,
+					ledgertest.Failed: azuretest.Failed, ledgertest.FailedButDone: azuretest.Dropped, ledgertest.Twice: azuretest.Twice, ledgertest.Late: azuretest.Late,
 				}[w.store.Before(nil)]
 			}
 		})
-		return ledgertest.Backend{Ledger: w.enclave(), Store: w.store, Restart: func() ledger.Ledger { return w.enclave() }, Own: true}
+		return ledgertest.Backend{Ledger: w.enclave(), Store: w.store, Restart: func() ledger.Ledger { return w.enclave() }, Own: true, Arrive: w.server.Arrive}
 	})
 }

@@ -20,6 +20,7 @@ const (
 	Failed              // nothing was written, and an error says so
 	FailedButDone       // it was written, and an error says that it was not
 	Twice               // it was written, and came a second time
+	Late                // an error says that it was not written, and it comes with [Store.Arrive]
 )
 
 // Store is a host's database in memory: what a host would keep, with no opinion of
@@ -28,6 +29,7 @@ type Store struct {
 	mu       sync.Mutex
 	Accounts map[wire.AccountID]*Account
 	staged   map[wire.Digest]*wire.Commit
+	late     []*wire.Commit
 	// Before is asked before every write, when set.
 	Before func(*wire.Commit) Fault
 }
@@ -143,7 +145,12 @@ func (s *Store) Commit(_ context.Context, c *wire.Commit) (wire.Appended, error)
 	if s.Before != nil {
 		fault = s.Before(c)
 	}
-	if fault == Failed {
+	if fault == Late {
+		s.mu.Lock()
+		s.late = append(s.late, c)
+		s.mu.Unlock()
+	}
+	if fault == Failed || fault == Late {
 		return wire.Appended{}, wire.Errorf(wire.CodeUnavailable, "write failed")
 	}
 	done, err := s.commit(c)
@@ -154,6 +161,17 @@ func (s *Store) Commit(_ context.Context, c *wire.Commit) (wire.Appended, error)
 		return wire.Appended{}, wire.Errorf(wire.CodeUnavailable, "write failed")
 	}
 	return done, err
+}
+
+// Arrive brings what is late. What it finds when it comes decides.
+func (s *Store) Arrive() {
+	s.mu.Lock()
+	late := s.late
+	s.late = nil
+	s.mu.Unlock()
+	for _, c := range late {
+		s.commit(c)
+	}
 }
 
 func (s *Store) commit(c *wire.Commit) (wire.Appended, error) {

@@ -21,6 +21,8 @@ type Backend struct {
 	// Several enclaves may write: an entry that another one signed behind the newest head
 	// stands as well as one's own.
 	Several bool
+	// Arrive brings the writes that are late; nil: they come by Store.Arrive.
+	Arrive func()
 	// Own: it keeps its entries itself. What the host's store says of them is a hint,
 	// so that forged ones there change nothing.
 	Own bool
@@ -71,6 +73,8 @@ func Run(t *testing.T, open func(t *testing.T, keys *Keys) Backend) {
 		"failed write leaves no trace":          failedWrite,
 		"failed write that persisted is found":  failedButDone,
 		"write that comes twice counts once":    twice,
+		"write that comes late is found":        late,
+		"write that comes too late is void":     tooLate,
 		"one of many racing appends wins":       race,
 		"restart keeps what was acknowledged":   restart,
 		"streams are independent":               independent,
@@ -242,6 +246,47 @@ func twice(t *testing.T, f *fixture) {
 	if got := f.read(t); got != want || got.Sequence != 2 {
 		t.Fatalf("newest is %v, want %v", got, want)
 	}
+}
+
+func (f *fixture) arrive() {
+	if f.Arrive == nil {
+		f.Store.Arrive()
+		return
+	}
+	f.Arrive()
+}
+
+// appendLate appends an entry whose write comes late.
+func (f *fixture) appendLate(t *testing.T) (at, late wire.Head) {
+	t.Helper()
+	at = f.append(t)
+	f.failNext(Late)
+	c, late := f.keys.Entry(f.account, at)
+	_, err := f.Ledger.CompareAndAppend(f.ctx, c)
+	wantCode(t, err, wire.CodeUnavailable)
+	if got := f.read(t); got != at {
+		t.Fatalf("newest is %v, want %v: nothing came yet", got, at)
+	}
+	return at, late
+}
+
+func late(t *testing.T, f *fixture) {
+	_, head := f.appendLate(t)
+	f.arrive()
+	if got := f.read(t); got != head {
+		t.Fatalf("newest is %v, want the entry that came late, %v", got, head)
+	}
+	f.append(t)
+}
+
+func tooLate(t *testing.T, f *fixture) {
+	_, head := f.appendLate(t)
+	other := f.append(t)
+	f.arrive()
+	if got := f.read(t); got != other || got == head {
+		t.Fatalf("newest is %v, want %v", got, other)
+	}
+	f.append(t)
 }
 
 func race(t *testing.T, f *fixture) {

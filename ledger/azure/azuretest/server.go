@@ -41,6 +41,7 @@ const (
 	Dropped       // it is written, and the connection ends before the answer
 	Twice         // it is written, and once more
 	Lost          // it is taken, and lost when the view changes before it commits
+	Late          // nothing is written: 500; it comes with [Server.Arrive]
 )
 
 // Server is one emulated ledger. Its knobs are changed in [Server.Set].
@@ -55,6 +56,7 @@ type Server struct {
 	view, last   uint64
 	committed    uint64
 	transactions []*transaction
+	late         []*entry
 	asked        map[string]int
 
 	Pending      int                                               // status requests that see a new entry pending

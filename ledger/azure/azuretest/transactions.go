@@ -34,6 +34,10 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request) {
 		fault = s.OnWrite(*body.Contents)
 	}
 	switch fault {
+	case Late:
+		s.late = append(s.late, &entry{collectionOf(r), *body.Contents, random(32)})
+		fail(w, http.StatusInternalServerError, "InternalError")
+		return
 	case Failed:
 		fail(w, http.StatusInternalServerError, "InternalError")
 		return
@@ -60,6 +64,17 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, map[string]any{"collectionId": collectionOf(r)})
+}
+
+// Arrive brings the writes that are late.
+func (s *Server) Arrive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.late {
+		s.append(e)
+	}
+	s.late = nil
+	s.commit()
 }
 
 // find returns a transaction of this very view; other views' were lost, or never were.
