@@ -1,6 +1,9 @@
 package enclave
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/passclave/passclave/ledger"
 	"github.com/passclave/passclave/wire"
 )
@@ -51,12 +54,26 @@ func (t *tx) newEpoch(ch *change) error {
 		d.Envelope = wire.BlobHash(envelope)
 	}
 	ch.commit.Wraps = []wire.Wrap{t.core.wrap(scope, ch.account.key)}
-	for _, w := range t.state.have.state.Wraps {
-		if w.Generation == former.Generation && w.Epoch == former.Epoch {
-			ch.commit.DroppedWraps = append(ch.commit.DroppedWraps, wire.Wrap{Generation: w.Generation, Epoch: w.Epoch, KEK: w.KEK})
+	ch.commit.DroppedWraps = t.core.wrapsOf(former, t.state.have.state.Wraps)
+	return nil
+}
+
+// wrapsOf names the wraps of an epoch: those that the host showed, and those under the
+// versions held here, which a rewrap may have put in their place since.
+func (c *Core) wrapsOf(s wire.Scope, shown []wire.Wrap) (out []wire.Wrap) {
+	versions := map[string]bool{}
+	for _, w := range shown {
+		if w.Generation == s.Generation && w.Epoch == s.Epoch {
+			versions[w.KEK] = true
 		}
 	}
-	return nil
+	for _, k := range c.keks {
+		versions[k.Version] = true
+	}
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		out = append(out, wire.Wrap{Generation: s.Generation, Epoch: s.Epoch, KEK: v})
+	}
+	return out
 }
 
 // dropEarlier forgets the account keys of epochs that no record stands under any more.

@@ -123,11 +123,7 @@ func TestRewrappedOldCopyIsRefused(t *testing.T) {
 	p := w.device("alice").enrol(pin)
 	old := w.store.Load(wire.Need{Account: p.account, State: true})
 	copied := w.wrapped(p.account)
-	k := p.ticket()
-	a := p.ask(wire.NewCommand(wire.CommandPINSet, wire.PINSet{Ticket: k.Ticket, StretchedPIN: stretch("5550123", k.FreshSalt)}))
-	a.uv = true
-	r, err := p.change(a)
-	p.member(result[wire.Membership](t, r, err)) // epoch 2
+	p.setPIN(t, "5550123") // epoch 2
 	first, second := w.keks[0], KEK{Version: "v2", Key: random(32)}
 	both := w.coreOf(first, second)
 	out := both.Rewrap([]wire.Wrapped{copied, w.wrapped(p.account)})
@@ -139,6 +135,22 @@ func TestRewrappedOldCopyIsRefused(t *testing.T) {
 	}
 	old.Wraps = out.Wraps[:1]
 	w.onState = func(s *wire.State) { *s = old }
-	_, err = p.sync()
+	_, err := p.sync()
 	wantCode(t, err, wire.CodeRollback)
+}
+
+// A rewrap that comes between the reading of an account and the commit that begins an
+// epoch leaves nothing of the former epoch behind.
+func TestRewrapBeforeANewEpoch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.device("alice").enrol(pin)
+	w.keks = append(w.keks, KEK{Version: "v2", Key: random(32)})
+	w.restart()
+	again := w.core.Rewrap([]wire.Wrapped{w.wrapped(p.account)}).Wraps
+	w.onCommit = func(*wire.Commit) { w.store.Accounts[p.account].Wraps = again }
+	p.setPIN(t, "5550123")
+	if wraps := w.store.Accounts[p.account].Wraps; len(wraps) != 1 || wraps[0].Epoch != 2 {
+		t.Fatalf("wraps %+v", wraps)
+	}
 }

@@ -35,9 +35,8 @@ func (a *app) keysListCommand() *cobra.Command {
 		Short: "Versions of the key-encryption key, and what hangs on each",
 		Long: `Lists the versions of the key, oldest first, and what waits for a second operator. Where the host's
 database can be read (--state, or --store), it also counts the accounts that open with one version alone:
-those that nobody has touched since the next version was made.
-
-Ledger keys are derived from every version. None may be disabled, also where no account hangs on it.`,
+those that nobody has touched since the next version was made. "passclave keys reseal" brings them under the
+newest; "passclave keys disable" says what else there is to an older one.`,
 		Example: `  passclave keys list
   passclave keys list --broker https://broker.example --operator alice.pem --store postgres://reader@db.internal/passclave`,
 		Args: args(),
@@ -50,11 +49,11 @@ Ledger keys are derived from every version. None may be disabled, also where no 
 			if err != nil {
 				return err
 			}
-			hanging, err := a.hanging(c.Context(), &f, database)
+			h, err := a.hanging(c.Context(), &f, database, k)
 			if err != nil {
 				return err
 			}
-			out := listKey(k, client.Broker(), hanging)
+			out := listKey(k, client.Broker(), h)
 			return a.print(out, func(w io.Writer) { printKeyList(w, out) })
 		},
 	}
@@ -63,12 +62,12 @@ Ledger keys are derived from every version. None may be disabled, also where no 
 	return c
 }
 
-func listKey(k *operator.Key, broker string, hanging map[string]uint64) *keyList {
+func listKey(k *operator.Key, broker string, h *hanging) *keyList {
 	out := &keyList{Key: k.Name, Broker: broker, Versions: []keyVersion{}, Proposals: []*keyProposal{}}
 	for _, v := range k.Versions {
 		listed := keyVersion{Version: v.ID, Created: fromUnix(v.Created), Enabled: v.Enabled, Immutable: v.Immutable, Policy: hashOf(v.Policy)}
-		if hanging != nil {
-			n := hanging[v.ID]
+		if h != nil {
+			n := h.accounts[v.ID]
 			listed.Accounts = &n
 		}
 		out.Versions = append(out.Versions, listed)
@@ -97,5 +96,4 @@ func printKeyList(w io.Writer, k *keyList) {
 		fmt.Fprintf(w, "waits for another operator until %s: %s, policy %s, proposed by %s: passclave keys policy approve %s\n",
 			moment(p.Expires), printable(p.Act), short(p.Policy), printable(p.By), printable(p.ID))
 	}
-	fmt.Fprintln(w, "\nThe ledger needs every version that an enclave has had: none may be disabled.")
 }

@@ -197,14 +197,14 @@ func (a *app) keysDisableCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "disable VERSION",
-		Short: "Switch a version of the key off: every service that has used it stops",
-		Long: `Refuses where the version is needed, and says by what. A version that an enclave has ever had is needed
-for good: ledger keys are derived from every version, entries signed by it verify by no other, and devices
-refuse a service that shows fewer ledger keys than they remember. Accounts that nobody has touched since
-the next version was made open with it alone besides.
+		Short: "Switch a version of the key off, once nothing needs it",
+		Long: `Switches a version off that nothing needs any more, by what the host's database says: another one is
+the newest, no account opens with it alone ("passclave keys reseal"), and what must outlive it is kept,
+which enclaves leave there when they get the newer one. What the database cannot say: every enclave must
+have the newest version, and backups of the database from before the reseal open with the old one alone.
 
---force switches it off all the same. Enclaves notice within minutes, and then everything is refused until
-"passclave keys enable". Nothing is lost by that: it is how to stop a service, not how to end a rotation.`,
+--force switches it off all the same. Enclaves notice within minutes, and then what needs it is refused
+until "passclave keys enable". Nothing is lost by that: so a service is stopped.`,
 		Example: `  passclave keys disable 396c381266c769e4177248e40c56a181
   passclave keys disable 396c381266c769e4177248e40c56a181 --force --broker https://broker.example --operator alice.pem`,
 		Args: args("VERSION"),
@@ -221,15 +221,13 @@ the next version was made open with it alone besides.
 				if _, err := find(k, given[0]); err != nil {
 					return err
 				}
-				hanging, err := a.hanging(c.Context(), &f, database)
+				h, err := a.hanging(c.Context(), &f, database, k)
 				if err != nil {
 					return err
 				}
-				accounts := "accounts that nobody has touched since"
-				if hanging != nil {
-					accounts = count(int(hanging[given[0]]), "account")
+				if why := h.on(given[0]); why != "" {
+					return fmt.Errorf("%w: %s. Nothing was done; --force switches it off all the same", errKeyNeeded, why)
 				}
-				return fmt.Errorf("%w: %s open with it alone, and every ledger entry signed by it verifies by it alone. Nothing was done; --force stops the service with it", errKeyNeeded, accounts)
 			}
 			o, err := client.SetEnabled(c.Context(), f.key, given[0], false)
 			if err != nil {
@@ -240,7 +238,7 @@ the next version was made open with it alone besides.
 	}
 	f.operatorFlags(c)
 	storeFlag(c, &database)
-	c.Flags().BoolVar(&force, "force", false, "switch it off although it is needed: stops the service")
+	c.Flags().BoolVar(&force, "force", false, "switch it off although it is needed, or although nobody can tell")
 	return c
 }
 
@@ -248,9 +246,31 @@ func storeFlag(c *cobra.Command, database *string) {
 	c.Flags().StringVar(database, "store", "", "the host's database: its `folder` or postgres://… (default: that in the state folder)")
 }
 
-// hanging returns how many accounts open with each version alone; nil where there is no
-// database to look at.
-func (a *app) hanging(ctx context.Context, f *brokerFlags, database string) (map[string]uint64, error) {
+// hanging is what hangs on a key's versions, as the host's database has it; nil where there
+// is no database to look at.
+type hanging struct {
+	newest   string            // version that enclaves seal and sign with; empty: none is enabled
+	accounts map[string]uint64 // that open with a version alone
+	lineage  bool              // what must outlive the versions before the newest is kept
+}
+
+// on says what hangs on a version; empty: nothing does.
+func (h *hanging) on(version string) string {
+	switch {
+	case h == nil:
+		return "the host's database (--state, --store) is not here to be asked what hangs on it"
+	case version == h.newest:
+		return "it is the newest, and everything is sealed and signed with it"
+	case h.accounts[version] > 0:
+		return "it alone opens " + count(int(h.accounts[version]), "account") + ", until `passclave keys reseal`"
+	case !h.lineage:
+		return "the host does not keep yet what must outlive it, its ledger key above all: an enclave leaves it there when it has both this version and the newest"
+	}
+	return ""
+}
+
+// hanging looks into the host's database for what hangs on the versions of a key.
+func (a *app) hanging(ctx context.Context, f *brokerFlags, database string, k *operator.Key) (*hanging, error) {
 	named := database != ""
 	if !named && f.broker != "" {
 		return nil, nil
@@ -270,7 +290,18 @@ func (a *app) hanging(ctx context.Context, f *brokerFlags, database string) (map
 	}
 	defer i.Close()
 	a.working("counting")
-	return i.KEKs(ctx)
+	var h hanging
+	for _, v := range k.Versions { // oldest first
+		if v.Enabled {
+			h.newest = v.ID
+		}
+	}
+	if h.accounts, err = i.KEKs(ctx); err != nil {
+		return nil, err
+	}
+	lineage, err := i.Note(ctx, store.NoteLineage(h.newest))
+	h.lineage = len(lineage) > 0
+	return &h, err
 }
 
 // inspect opens a host's database to look at it.

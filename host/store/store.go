@@ -159,8 +159,9 @@ type Inspector interface {
 	Inspect(ctx context.Context, account wire.AccountID, f func(View) error) error
 
 	// KEKs returns, by version of the KEK, how many accounts have a key that opens with that
-	// version alone: of the epoch in force, or of another that is still there. Versions on
-	// which no account hangs are left out.
+	// version alone: of the epoch in force, or of another that is still there. A wrap that a
+	// staged commit would bring counts as one more. Versions on which no account hangs are
+	// left out.
 	KEKs(ctx context.Context) (map[string]uint64, error)
 
 	Ledger(ctx context.Context) ([]byte, error)

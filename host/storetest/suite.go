@@ -452,6 +452,11 @@ func hanging(t *testing.T, f *fixture) {
 	c.Wraps = []wire.Wrap{{Generation: 1, Epoch: 2, KEK: "2", Box: []byte("next")}}
 	commit(c)
 	want(map[string]uint64{"1": 1, "2": 1})
+
+	if err := f.Stage(f.ctx, f.account.NewEpoch("3")); err != nil { // it may stand one day
+		t.Fatal(err)
+	}
+	want(map[string]uint64{"1": 1, "2": 1, "3": 1})
 }
 
 func closed(t *testing.T, f *fixture) {

@@ -138,12 +138,16 @@ SELECT kek, count(DISTINCT account) FROM (
 func (i *Inspector) KEKs(ctx context.Context) (map[string]uint64, error) {
 	out := map[string]uint64{}
 	rows, _ := i.conn.Query(ctx, keksQuery)
-	var version []byte
+	var version, staged []byte
 	var n int64
 	_, err := pgx.ForEachRow(rows, []any{&version, &n}, func() error {
 		out[string(version)] = uint64(n)
 		return nil
 	})
+	if err == nil {
+		rows, _ = i.conn.Query(ctx, "SELECT body FROM staged")
+		_, err = pgx.ForEachRow(rows, []any{&staged}, func() error { return store.CountStaged(out, staged) })
+	}
 	return out, refusal(err)
 }
 

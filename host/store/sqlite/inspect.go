@@ -99,6 +99,9 @@ func (i *Inspector) KEKs(context.Context) (map[string]uint64, error) {
 		out[version] = uint64(row[1].(int64))
 		return nil
 	}, keksQuery)
+	if err == nil {
+		err = i.conn.query(func(row []driver.Value) error { return store.CountStaged(out, blob(row[0])) }, "SELECT body FROM staged")
+	}
 	return out, refusal(err)
 }
 
