@@ -9,10 +9,12 @@ import (
 )
 
 // Looking at the key service because of something that a newer version is sealed or
-// signed with: at most once in lookPause, and nobody waits longer than lookTime.
+// signed with: at most once in lookPause, and nobody waits longer than lookTime, but for
+// who asks for the look itself.
 const (
 	lookPause = 10 * time.Second
 	lookTime  = 5 * time.Second
+	askedTime = 25 * time.Second
 )
 
 // lookout passes the wish to look at the key service on to who does it.
@@ -59,15 +61,26 @@ func (o *lookout) want(now time.Duration) <-chan struct{} {
 // look has the key service asked for versions of the KEK that core, the one at hand, does
 // not have, and reports whether there is another core now.
 func (r *Runtime) look(ctx context.Context, core *enclave.Core) bool {
-	if r.core.Load() == core {
-		if looked := r.lookout.want(r.now()); looked != nil {
-			ctx, cancel := context.WithTimeout(ctx, lookTime)
-			defer cancel()
-			select {
-			case <-looked:
-			case <-ctx.Done():
-			}
-		}
-	}
+	r.await(ctx, core, lookTime)
 	return r.core.Load() != core
+}
+
+// await waits for the end of a look, and reports whether it came: what is held is then
+// what the key service has, or had a moment ago.
+func (r *Runtime) await(ctx context.Context, core *enclave.Core, atMost time.Duration) bool {
+	if r.core.Load() != core {
+		return true
+	}
+	looked := r.lookout.want(r.now())
+	if looked == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	select {
+	case <-looked:
+		return true
+	case <-ctx.Done():
+		return r.core.Load() != core
+	}
 }

@@ -19,7 +19,10 @@ func (r *Runtime) rewrap(ctx context.Context, body []byte) wire.Result {
 		return failed(wire.Errorf(wire.CodeTooLarge, "%d accounts", len(q.Accounts)))
 	}
 	core := r.core.Load()
-	if q.Look && r.look(ctx, core) {
+	if q.Look {
+		if !r.await(ctx, core, askedTime) {
+			return failed(wire.Errorf(wire.CodeUnavailable, "the key service did not say which versions there are"))
+		}
 		core = r.core.Load()
 	}
 	out, err := rewrapped(core, q.Accounts)
