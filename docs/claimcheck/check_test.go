@@ -75,6 +75,35 @@ func TestF(t *testing.T) {
 	}
 }
 `,
+	"result/r.go": `package result
+
+import "errors"
+
+var closed bool
+
+func open() (err error) {
+	n, err := 3, error(nil)
+	defer func() {
+		if err != nil {
+			closed = true
+		}
+	}()
+	if n > 2 {
+		return errors.New("too many")
+	}
+	return nil
+}
+`,
+	"result/r_test.go": `package result
+
+import "testing"
+
+func TestOpen(t *testing.T) {
+	if open() == nil || !closed {
+		t.Error()
+	}
+}
+`,
 	"unsound/u.go": `package unsound
 
 func f() bool {
@@ -155,6 +184,15 @@ test: ./label TestF
 file: label/l.go
 - return n == 0
 + return false
+§
+
+## a result assigned by :=
+
+§mutation
+test: ./result TestOpen
+file: result/r.go
+- if n > 2 {
++ if n > 3 {
 §
 
 ## not Go
@@ -245,6 +283,7 @@ func TestCheck(t *testing.T) {
 		"outside of functions, unnoticed":      errPasses,
 		"label":                                nil,
 		"label, unnoticed":                     errPasses,
+		"a result assigned by :=":              nil,
 		"not Go":                               errNotBuilt,
 		"not typed":                            errNotBuilt,
 		"without the end of a function":        errNotBuilt,

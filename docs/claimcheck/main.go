@@ -35,7 +35,7 @@ type mutation struct {
 
 func main() {
 	document := flag.String("claims", "docs/claims.md", "the claims")
-	only := flag.String("only", "", "check only claims whose heading contains this")
+	only := flag.String("only", "", "check only mutations whose claim's heading or whose package contains this")
 	flag.Parse()
 	if err := run(*document, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "claimcheck:", err)
@@ -52,7 +52,7 @@ func run(document, only string) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(m *mutation) bool { return !strings.Contains(m.claim, only) })
+	all = slices.DeleteFunc(all, func(m *mutation) bool { return !strings.Contains(m.claim, only) && !strings.Contains(m.pkg, only) })
 	if len(all) == 0 {
 		return errors.New("no mutation to check")
 	}

@@ -17,8 +17,13 @@ import (
 // variable selects a mutation in a binary that holds many.
 const variable = "CLAIMCHECK"
 
-// errNotInBody: the mutation changes more than the body of one function.
-var errNotInBody = errors.New("not in one function's body")
+var (
+	// errNotInBody: the mutation changes more than the body of one function.
+	errNotInBody = errors.New("not in one function's body")
+	// errResult: the body assigns a named result by := and would declare another one
+	// inside of a case.
+	errResult = errors.New("the body assigns a result by :=")
+)
 
 // schemata are files, by path, in which some functions hold, beside their own
 // body, one for each mutation of it:
@@ -79,12 +84,42 @@ func (s schemata) add(m *mutation) error {
 	if changed < 0 {
 		return errNotInBody
 	}
+	if definesResult(original.file.Decls[changed]) || definesResult(file.Decls[changed]) {
+		return errResult
+	}
 	if original.bodies[changed] == nil {
 		original.bodies[changed] = map[string]string{}
 	}
 	_, original.bodies[changed][m.id()] = split(text, file.Decls[changed])
 	s[m.file] = original
 	return nil
+}
+
+// definesResult reports whether a statement of a function's own block names one of its
+// results before a :=, which assigns there and declares in a block within.
+func definesResult(decl ast.Decl) bool {
+	f, ok := decl.(*ast.FuncDecl)
+	if !ok || f.Body == nil || f.Type.Results == nil {
+		return false
+	}
+	results := map[string]bool{}
+	for _, field := range f.Type.Results.List {
+		for _, name := range field.Names {
+			results[name.Name] = name.Name != "_"
+		}
+	}
+	for _, statement := range f.Body.List {
+		define, ok := statement.(*ast.AssignStmt)
+		if !ok || define.Tok != token.DEFINE {
+			continue
+		}
+		for _, left := range define.Lhs {
+			if name, ok := left.(*ast.Ident); ok && results[name.Name] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // overlay returns the texts of the files, by path, and those that define the switch.
