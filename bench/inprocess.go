@@ -166,8 +166,8 @@ func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
 			select {
 			case <-ctx.Done():
 				return
-			case <-e.Wanted():
-				e.Looked()
+			case looked := <-e.Wanted():
+				looked(nil)
 			}
 		}
 	})

@@ -59,7 +59,7 @@ func part(name string) error {
 	}
 	values := map[string]string{}
 	f := flag.NewFlagSet(name, flag.ExitOnError)
-	for _, n := range []string{"state", "store", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform", "operators"} {
+	for _, n := range []string{"state", "store", "socket", "host-data", "listen", "tls-cert", "tls-key", "simulation-root", "policy", "key", "client-ids", "config", "simtee", "enclave", "platform", "operators", "metrics"} {
 		f.Func(n, "", func(v string) error { values[n] = v; return nil })
 	}
 	create := f.Bool("create", false, "")

@@ -19,12 +19,17 @@ func (r *Runtime) rewrap(ctx context.Context, body []byte) wire.Result {
 		return failed(wire.Errorf(wire.CodeTooLarge, "%d accounts", len(q.Accounts)))
 	}
 	core := r.core.Load()
-	if q.Look && r.look(ctx, core) {
+	if q.Look {
+		if _, err := r.look(ctx, core, requestTime); err != nil && core.Verifier() != nil {
+			return failed(wire.NewError(wire.CodeUnavailable, err)) // a host must not take an older version for the newest
+		}
 		core = r.core.Load()
 	}
 	out, err := rewrapped(core, q.Accounts)
-	if err == nil && slices.ContainsFunc(out.Wraps, func(w wire.Wrap) bool { return len(w.Box) == 0 }) && r.look(ctx, core) {
-		out, err = rewrapped(r.core.Load(), q.Accounts)
+	if err == nil && slices.ContainsFunc(out.Wraps, func(w wire.Wrap) bool { return len(w.Box) == 0 }) {
+		if newer, _ := r.look(ctx, core, lookTime); newer {
+			out, err = rewrapped(r.core.Load(), q.Accounts)
+		}
 	}
 	if err != nil {
 		return failed(err)
