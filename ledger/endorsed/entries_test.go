@@ -86,6 +86,7 @@ func TestUnendorsedEntry(t *testing.T) {
 		t.Fatalf("newest is %v, want %v", got, next)
 	}
 
+	s.everywhere(next)
 	before := s.Store.Snapshot()
 	s.only(2)
 	lost, err := e.appendTo(next)
