@@ -3,11 +3,9 @@ package wire
 import (
 	"bytes"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/hpke"
 	"crypto/mlkem"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"strings"
@@ -221,21 +219,6 @@ func TestFollowPrevious(t *testing.T) {
 	} {
 		if _, err := FollowPrevious(secrets[3], s, boxes); CodeOf(err) != CodeMalformed {
 			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func TestDeriveIsHKDF(t *testing.T) {
-	t.Parallel()
-	for _, size := range []int{0, 1, 31, 32, 63, 64, 65, 200, 447, 448, 449, 1000} {
-		for _, information := range []int{0, 1, 100, 446, 447, 448, 2000} {
-			secret, info := make([]byte, size), make([]byte, information)
-			rand.Read(secret)
-			rand.Read(info)
-			want, err := hkdf.Key(sha256.New, secret, nil, string(info), 32)
-			if got := hkdf32(secret, info); err != nil || !bytes.Equal(got[:], want) {
-				t.Errorf("%d bytes, info of %d: another key, %v", size, information, err)
-			}
 		}
 	}
 }
