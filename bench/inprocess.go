@@ -52,7 +52,11 @@ type inProcess struct {
 	people  population
 	handler http.Handler
 	issuing *httptest.Server
-	own     *sqlite.Store // nil: the store is somebody else's
+
+	operator http.Handler // what the host's operator reaches
+	enclave  *runtime.Runtime
+	keks     []enclave.KEK // that the enclave holds
+	own      *sqlite.Store // nil: the store is somebody else's
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -157,10 +161,20 @@ func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
 		return err
 	}
 	p.running.Go(func() { e.Serve(ctx, listener) })
+	p.running.Go(func() { // there is no key service to look at
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case looked := <-e.Wanted():
+				looked(nil)
+			}
+		}
+	})
 	l := link.New(func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}, b.store, quiet)
-	l.Endorsers = b.endorsers
+	l.Endorsers, l.Notes = b.endorsers, b.store
 	p.running.Go(func() { l.Run(ctx) })
 	if err := e.Unseal(ctx, b.keks()); err != nil { // which waits for the host
 		return err
@@ -168,7 +182,8 @@ func (p *inProcess) start(ctx context.Context, b backing, socket string) error {
 	if err := l.Connected(ctx); err != nil {
 		return err
 	}
-	p.handler = api.New(api.Options{Store: b.store, Enclave: l, Log: quiet})
+	server := api.New(api.Options{Store: b.store, Enclave: l, Log: quiet})
+	p.handler, p.operator, p.enclave, p.keks = server, server.Operator(), e, b.keks()
 	return p.attest(ctx)
 }
 

@@ -13,6 +13,7 @@
 //	go run ./bench -postgres
 //	go run ./bench -ledger
 //	go run ./bench -softhsm
+//	go run ./bench -reseal
 //	go run ./bench -plot results.json > results.svg
 //
 // Environment:
@@ -42,6 +43,7 @@ func main() {
 	plotted := flag.String("plot", "", "write the SVG of this `file` of results to stdout, and measure nothing")
 	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
 	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, PIN attempts over each too, in this process")
+	reseals := flag.Bool("reseal", false, "measure the rewrapping of accounts after a rotation of the KEK alone, in this process")
 	hsm := flag.Bool("softhsm", false, "measure the enclave's starts against a broker on SoftHSM alone; `make bench` builds what it needs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,6 +55,10 @@ func main() {
 	case *only:
 		var rows []*result
 		rows, err = postgresRows(ctx)
+		printTable(os.Stdout, rows)
+	case *reseals:
+		var rows []*result
+		rows, err = resealRows(ctx)
 		printTable(os.Stdout, rows)
 	case *hsm:
 		var o *settings
@@ -234,6 +240,7 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	results = append(results, row)
 	for _, more := range []func() ([]*result, error){func() ([]*result, error) { return softhsmRows(ctx, o) }, verifyRows, tdxRows, sgxRows,
 		func() ([]*result, error) { return postgresRows(ctx) },
+		func() ([]*result, error) { say("reseal"); return resealRows(ctx) },
 		func() ([]*result, error) { say("ledgers"); return ledgerRows(ctx) },
 	} {
 		rows, err := more()

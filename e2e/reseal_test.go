@@ -81,6 +81,11 @@ func (s *service) reseal(want int) (out resealed) {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s", s.log.bytes())
+		}
+	})
 	laptop, idle := s.enrolled("alice"), s.enrolled("bob")
 	made, err := laptop.Create(t.Context(), site("under the first"))
 	if err != nil {

@@ -178,12 +178,12 @@ func (s *service) startEnclave() {
 			select {
 			case <-ctx.Done():
 				return
-			case <-r.Wanted():
+			case looked := <-r.Wanted():
+				if s.newer != nil {
+					r.Unseal(ctx, s.newer())
+				}
+				looked(nil)
 			}
-			if s.newer != nil {
-				r.Unseal(ctx, s.newer())
-			}
-			r.Looked()
 		}
 	})
 	s.stopEnclave = sync.OnceFunc(func() {

@@ -100,6 +100,7 @@ const (
 // then, and at once where the runtime has met one.
 func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *keyrelease.Client) {
 	held, waits := "", newWaits()
+	var looked func(error) // tells who wanted a look; nil: nobody did
 	for {
 		started := time.Now()
 		versions, err := release(ctx, client)
@@ -116,13 +117,16 @@ func unseal(ctx context.Context, log *slog.Logger, r *runtime.Runtime, client *k
 			log.Warn("no KEK from the key service", "reason", err)
 			r.Sealed(err.Error())
 		}
-		r.Looked()
+		if looked != nil {
+			looked(err)
+			looked = nil
+		}
 		wait := waits.after(err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait/2 + rand.N(wait)):
-		case <-r.Wanted():
+		case looked = <-r.Wanted():
 		}
 	}
 }

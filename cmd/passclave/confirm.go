@@ -79,12 +79,21 @@ shown, and pinned if you agree.`,
 // agree shows a person what is offered.
 func (a *app) agree(ctx context.Context, offer *client.Confirmation) (bool, error) {
 	a.warn("The service has this account up to entry %d (%.16s…). This device remembers nothing that is missing there.", offer.Offered.Sequence, offer.Offered.Hash)
-	a.warn("Its trusted devices are then:")
+	a.warnDevices(offer)
+	a.warn("If one of them was revoked, say no: the state is an older one.")
+	return a.decided(ctx, "Approve it?")
+}
+
+func (a *app) warnDevices(offer *client.Confirmation) {
+	a.warn("The account's trusted devices are then:")
 	for _, d := range offer.Devices {
 		a.warn("  %s", deviceName(d.ID.String(), d.Name))
 	}
-	a.warn("If one of them was revoked, say no: the state is an older one.")
-	yes, err := a.confirm(ctx, "Approve it?")
+}
+
+// decided asks a person, whose no is an error.
+func (a *app) decided(ctx context.Context, question string) (bool, error) {
+	yes, err := a.confirm(ctx, question)
 	if err == nil && !yes {
 		err = errDeclined
 	}

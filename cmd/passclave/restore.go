@@ -68,17 +68,10 @@ func (a *app) agreeToRestore(ctx context.Context, before uint64, offer *client.C
 		if before > at {
 			a.warn("This device has seen entry %d: what it shows that is newer than entry %d will be gone.", before, at)
 		}
-		a.warn("The account's trusted devices are then:")
-		for _, d := range offer.Devices {
-			a.warn("  %s", deviceName(d.ID.String(), d.Name))
-		}
+		a.warnDevices(offer)
 	}
 	a.warn("Only the service's operator knows whether the newest copy is lost. If nobody told you so, this is an attack: say no.")
-	yes, err := a.confirm(ctx, "Go on from the older copy?")
-	if err == nil && !yes {
-		err = errDeclined
-	}
-	return yes, err
+	return a.decided(ctx, "Go on from the older copy?")
 }
 
 func printRestored(w io.Writer, r restored) {

@@ -94,6 +94,14 @@ func (l *link) answer(f wire.Frame) error {
 	return nil
 }
 
+// gone reports whether the connection broke; it counts among the others until the last
+// handler of a call on it has ended.
+func (l *link) gone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
 // fail ends every call that waits.
 func (l *link) fail() {
 	l.conn.Close()

@@ -9,78 +9,67 @@ import (
 )
 
 // Looking at the key service because of something that a newer version is sealed or
-// signed with: at most once in lookPause, and nobody waits longer than lookTime, but for
-// who asks for the look itself.
+// signed with: at most once in lookPause, and no request waits longer than lookTime.
 const (
 	lookPause = 10 * time.Second
 	lookTime  = 5 * time.Second
-	askedTime = 25 * time.Second
 )
 
 // lookout passes the wish to look at the key service on to who does it.
 type lookout struct {
-	wanted chan struct{} // one is enough
+	wanted chan func(error) // one is enough
 
 	mu     sync.Mutex
-	looked chan struct{} // closed when the look under way ends; nil: none is
+	looked chan struct{} // closed when the look that is wanted has ended; nil: none is
 	next   time.Duration // when another may be wanted
+	failed error         // of the last look
 }
 
-// Wanted is written to when somebody wants a look at the key service before its time.
-func (r *Runtime) Wanted() <-chan struct{} { return r.lookout.wanted }
+// Wanted gives something to who asks the key service when somebody wants that before its
+// time: to be called once what it has was given to [Runtime.Unseal], with what went wrong.
+func (r *Runtime) Wanted() <-chan func(error) { return r.lookout.wanted }
 
-// Looked says that the key service was asked, and that what it had was given to Unseal.
-func (r *Runtime) Looked() {
-	o := &r.lookout
+// ended ends the look that was wanted.
+func (o *lookout) ended(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.looked != nil {
-		close(o.looked)
-		o.looked = nil
-	}
+	close(o.looked)
+	o.looked, o.failed = nil, err
 }
 
-// want returns what is closed when the look ends that begins or is under way; nil: the
-// last one was wanted just now.
-func (o *lookout) want(now time.Duration) <-chan struct{} {
+// want returns what is closed when a look has ended that begins now, or did since somebody
+// else wanted one; nil: the last one was wanted just now, and ended so.
+func (o *lookout) want(now time.Duration) (looked <-chan struct{}, failed error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.looked == nil {
 		if now < o.next {
-			return nil
+			return nil, o.failed
 		}
 		o.next, o.looked = now+lookPause, make(chan struct{})
-		select {
-		case o.wanted <- struct{}{}:
-		default:
-		}
+		o.wanted <- o.ended // there is room: the last one was taken before it ended
 	}
-	return o.looked
+	return o.looked, nil
 }
 
 // look has the key service asked for versions of the KEK that core, the one at hand, does
-// not have, and reports whether there is another core now.
-func (r *Runtime) look(ctx context.Context, core *enclave.Core) bool {
-	r.await(ctx, core, lookTime)
-	return r.core.Load() != core
-}
-
-// await waits for the end of a look, and reports whether it came: what is held is then
-// what the key service has, or had a moment ago.
-func (r *Runtime) await(ctx context.Context, core *enclave.Core, atMost time.Duration) bool {
-	if r.core.Load() != core {
-		return true
+// not have, and reports whether there is another core now. An error says that nobody
+// knows whether there are any.
+func (r *Runtime) look(ctx context.Context, core *enclave.Core, limit time.Duration) (newer bool, err error) {
+	if r.core.Load() == core {
+		looked, failed := r.lookout.want(r.now())
+		if err = failed; looked != nil {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			select {
+			case <-looked:
+				r.lookout.mu.Lock()
+				err = r.lookout.failed
+				r.lookout.mu.Unlock()
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
 	}
-	looked := r.lookout.want(r.now())
-	if looked == nil {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
-	select {
-	case <-looked:
-		return true
-	case <-ctx.Done():
-		return r.core.Load() != core
-	}
+	return r.core.Load() != core, err
 }

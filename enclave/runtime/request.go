@@ -39,8 +39,10 @@ func (r *Runtime) request(ctx context.Context, l *link, body []byte) wire.Result
 	}
 	core := r.core.Load()
 	reply, wrote := r.drive(ctx, l, core, received)
-	if !wrote && newer[reply.Refusal] && r.look(ctx, core) {
-		reply, wrote = r.drive(ctx, l, r.core.Load(), received)
+	if !wrote && newer[reply.Refusal] {
+		if found, _ := r.look(ctx, core, lookTime); found {
+			reply, wrote = r.drive(ctx, l, r.core.Load(), received)
+		}
 	}
 	unlock()
 	if reply.Login != nil {

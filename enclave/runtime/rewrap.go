@@ -20,14 +20,16 @@ func (r *Runtime) rewrap(ctx context.Context, body []byte) wire.Result {
 	}
 	core := r.core.Load()
 	if q.Look {
-		if !r.await(ctx, core, askedTime) {
-			return failed(wire.Errorf(wire.CodeUnavailable, "the key service did not say which versions there are"))
+		if _, err := r.look(ctx, core, requestTime); err != nil && core.Verifier() != nil {
+			return failed(wire.NewError(wire.CodeUnavailable, err)) // a host must not take an older version for the newest
 		}
 		core = r.core.Load()
 	}
 	out, err := rewrapped(core, q.Accounts)
-	if err == nil && slices.ContainsFunc(out.Wraps, func(w wire.Wrap) bool { return len(w.Box) == 0 }) && r.look(ctx, core) {
-		out, err = rewrapped(r.core.Load(), q.Accounts)
+	if err == nil && slices.ContainsFunc(out.Wraps, func(w wire.Wrap) bool { return len(w.Box) == 0 }) {
+		if newer, _ := r.look(ctx, core, lookTime); newer {
+			out, err = rewrapped(r.core.Load(), q.Accounts)
+		}
 	}
 	if err != nil {
 		return failed(err)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -54,8 +55,9 @@ func TestRewrapLooksForNewerVersions(t *testing.T) {
 			looks := make(chan struct{}, 8)
 			go func() { // the unseal loop, whose key service has a second version
 				for range 2 {
+					var looked func(error)
 					select {
-					case <-r.Wanted():
+					case looked = <-r.Wanted():
 					case <-t.Context().Done():
 						return
 					}
@@ -66,7 +68,7 @@ func TestRewrapLooksForNewerVersions(t *testing.T) {
 						t.Error(err)
 					}
 					r.install(core, held)
-					r.Looked()
+					looked(nil)
 				}
 			}()
 			h := dial(t, r)
@@ -87,5 +89,23 @@ func TestRewrapLooksForNewerVersions(t *testing.T) {
 				t.Fatalf("%d looks, the second call took %s", n, time.Since(began))
 			}
 		})
+	}
+}
+
+// A host that asks for the newest version does not get an older one for it where the key
+// service could not be asked.
+func TestRewrapWithoutKeyService(t *testing.T) {
+	t.Parallel()
+	r := unsealed(t)
+	go func() {
+		(<-r.Wanted())(errors.New("the key service is away"))
+	}()
+	h := dial(t, r)
+	for range 2 { // the second is told what became of the first
+		_, err := h.rewrap(wire.Rewrap{Look: true})
+		wantCode(t, err, wire.CodeUnavailable)
+	}
+	if _, err := h.rewrap(wire.Rewrap{}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -73,7 +73,7 @@ func New(o Options) (*Runtime, error) {
 		configuration: configuration, digest: wire.ConfigurationHash(o.Configuration),
 		evidence: o.Evidence, log: o.Log, metadata: cmp.Or(o.Metadata, imds.Base), start: time.Now(),
 		links: map[*link]bool{}, linked: make(chan struct{}), reason: "waiting for the key service",
-		lookout: lookout{wanted: make(chan struct{}, 1)},
+		lookout: lookout{wanted: make(chan func(error), 1)},
 	}
 	if r.arena, err = secret.NewArena(arenaSize); err != nil {
 		return nil, err

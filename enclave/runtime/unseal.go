@@ -167,8 +167,10 @@ func (r *Runtime) anyLink(ctx context.Context) (*link, error) {
 		r.mu.Lock()
 		linked := r.linked
 		for l := range r.links {
-			r.mu.Unlock()
-			return l, nil
+			if !l.gone() {
+				r.mu.Unlock()
+				return l, nil
+			}
 		}
 		r.mu.Unlock()
 		select {

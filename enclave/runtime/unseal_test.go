@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -210,25 +211,44 @@ func TestSecretsAreHeldOnce(t *testing.T) {
 	}
 }
 
+// An unseal goes on with the host that there is, while calls of one that went away have
+// not ended.
+func TestUnsealAfterAHostWentAway(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	mine, theirs := net.Pipe()
+	dead := newLink(mine)
+	r.join(dead)
+	theirs.Close()
+	dead.fail()
+	host := &keeper{boxes: map[string][]byte{}}
+	host.connect(t, r)
+	for range 20 { // in whatever order the hosts come
+		if l, err := r.anyLink(t.Context()); err != nil || l == dead {
+			t.Fatalf("the host that went away, or %v", err)
+		}
+	}
+	unseal(t, r, newKEK("v1"))
+}
+
 // Looks at the key service are few, and whoever wants one while it is under way waits
 // for that one.
 func TestLookout(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	o := &r.lookout
-	first := o.want(time.Second)
-	if first == nil || o.want(2*time.Second) != first || len(r.Wanted()) != 1 {
+	want := func(at time.Duration) <-chan struct{} { looked, _ := o.want(at); return looked }
+	first := want(time.Second)
+	if first == nil || want(2*time.Second) != first || len(r.Wanted()) != 1 {
 		t.Fatal("a look that is under way is not the one to wait for")
 	}
-	<-r.Wanted()
-	r.Looked()
+	broken := errors.New("the key service is away")
+	(<-r.Wanted())(broken)
 	<-first
-	if o.want(time.Second+lookPause-1) != nil || len(r.Wanted()) != 0 {
-		t.Fatal("looks follow one another without a pause")
+	if looked, err := o.want(time.Second + lookPause - 1); looked != nil || err != broken || len(r.Wanted()) != 0 {
+		t.Fatal("looks follow one another without a pause, or a failed one is forgotten")
 	}
-	if o.want(time.Second+lookPause) == nil || len(r.Wanted()) != 1 {
+	if want(time.Second+lookPause) == nil || len(r.Wanted()) != 1 {
 		t.Fatal("never looks again")
 	}
-	r.Looked()
-	r.Looked() // a look that nobody wanted
 }

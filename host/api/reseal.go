@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/passclave/passclave/host/store"
@@ -36,7 +37,8 @@ func (r *Reseal) Left() (n uint64) {
 }
 
 const (
-	resealPage   = 512 // accounts looked at together
+	resealPage   = 256 // accounts looked at together
+	resealAtOnce = 2   // pages under way: one in the enclave, one in the store
 	resealPasses = 4   // what enclaves wrap under an older version meanwhile needs another one
 	resealPause  = 200 * time.Millisecond
 	resealLogged = 20 // accounts that do not open, of one run
@@ -114,9 +116,11 @@ func (s *Server) reseal(w http.ResponseWriter, r *http.Request) {
 // resealing is one run. It keeps nothing that the next one needs.
 type resealing struct {
 	*Server
-	Reseal
-	tell   func(*Reseal) error
-	told   time.Time
+	tell func(*Reseal) error
+	told time.Time
+
+	mu     sync.Mutex // guards what follows while pages are under way
+	Reseal            // so far
 	logged int
 }
 
@@ -149,28 +153,64 @@ func (r *resealing) run(ctx context.Context) error {
 }
 
 // pass goes through all accounts once.
-func (r *resealing) pass(ctx context.Context) error {
+func (r *resealing) pass(ctx context.Context) (err error) {
 	r.Refused = 0
+	pages, failed := make(chan []wire.Wrapped), make(chan error, resealAtOnce)
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer func() {
+		close(pages)
+		all.Wait()
+		cancel()
+		select {
+		case e := <-failed: // the first; that it ended the pass is no other
+			err = e
+		default:
+		}
+	}()
+	for range resealAtOnce {
+		all.Go(func() {
+			for found := range pages {
+				if err := r.page(ctx, found); err != nil {
+					failed <- err
+					cancel()
+					return
+				}
+			}
+		})
+	}
 	for after := (*wire.AccountID)(nil); ; {
-		found, next, err := r.o.Store.Wrapped(ctx, r.KEK, after, resealPage)
+		kek, err := r.progress()
+		if err != nil {
+			return err
+		}
+		found, next, err := r.o.Store.Wrapped(ctx, kek, after, resealPage)
 		if err != nil {
 			return err
 		}
 		if len(found) > 0 {
-			if err := r.page(ctx, found); err != nil {
-				return err
-			}
-		}
-		if now := r.o.Now(); now.Sub(r.told) > resealPause {
-			r.told = now
-			if err := r.tell(&r.Reseal); err != nil {
-				return err
+			select {
+			case pages <- found:
+			case <-ctx.Done():
+				return wire.NewError(wire.CodeUnavailable, ctx.Err())
 			}
 		}
 		if after = next; next == nil {
 			return nil
 		}
 	}
+}
+
+// progress tells how far it is, now and then, and returns the newest version of the KEK.
+func (r *resealing) progress() (kek string, err error) {
+	r.mu.Lock()
+	so := r.Reseal
+	r.mu.Unlock()
+	if now := r.o.Now(); now.Sub(r.told) > resealPause {
+		r.told = now
+		err = r.tell(&so)
+	}
+	return so.KEK, err
 }
 
 // page has the enclave rewrap accounts, and the store keep what it gives.
@@ -182,11 +222,10 @@ func (r *resealing) page(ctx context.Context, found []wire.Wrapped) error {
 	if len(out.Wraps) != len(found) {
 		return wire.NewError(wire.CodeInternal, fmt.Errorf("%d wraps for %d accounts", len(out.Wraps), len(found)))
 	}
-	r.KEK = out.KEK // it may hold a newer one since
-	wraps := make([]store.Rewrap, 0, len(found))
+	wraps, refused := make([]store.Rewrap, 0, len(found)), []wire.AccountID{}
 	for i, w := range out.Wraps {
 		if len(w.Box) == 0 {
-			r.refuse(found[i].Account)
+			refused = append(refused, found[i].Account)
 			continue
 		}
 		again := store.Rewrap{Account: found[i].Account, Wrap: w}
@@ -198,15 +237,16 @@ func (r *resealing) page(ctx context.Context, found []wire.Wrapped) error {
 		wraps = append(wraps, again)
 	}
 	done, err := r.o.Store.Rewrap(ctx, wraps)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.KEK = out.KEK // it may hold a newer one since
 	r.Done += uint64(done)
-	return err
-}
-
-// refuse counts an account that the enclave cannot open.
-func (r *resealing) refuse(account wire.AccountID) {
-	r.Refused++
-	r.metrics.dataRefused(wire.CodeWrap)
-	if r.logged++; r.logged <= resealLogged {
-		r.o.Log.Warn("no wrap of an account opens with the KEK's versions that the enclave holds", "account", account)
+	for _, account := range refused {
+		r.Refused++
+		r.metrics.dataRefused(wire.CodeWrap)
+		if r.logged++; r.logged <= resealLogged {
+			r.o.Log.Warn("no wrap of an account opens with the KEK's versions that the enclave holds", "account", account)
+		}
 	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type operated struct {
 	t        *testing.T
 	url      string
 	accounts []*storetest.Account
-	rewrap   func(q *wire.Rewrap, out *wire.Rewrapped) *wire.Result // before the answer leaves; nil: an honest enclave
+	rewrap   func(q *wire.Rewrap, out *wire.Rewrapped) *wire.Result // before the answer leaves, perhaps of several at a time; nil: an honest enclave
 }
 
 // newOperated has so many accounts, wrapped under version 1. The enclave holds 2, too.
@@ -110,16 +111,16 @@ func TestReseal(t *testing.T) {
 	if err := o.store.SetNote(t.Context(), store.NoteLineage("2"), []byte("sealed")); err != nil {
 		t.Fatal(err)
 	}
-	looked := 0
+	var looked atomic.Int64 // pages come at the same time
 	o.rewrap = func(q *wire.Rewrap, _ *wire.Rewrapped) *wire.Result {
 		if q.Look {
-			looked++
+			looked.Add(1)
 		}
 		return nil
 	}
 	last := o.reseal()
-	if last.KEK != "2" || last.Total != 600 || last.Done != 600 || last.Refused != 0 || last.Left() != 0 || !last.Lineage || last.Error != "" || looked != 1 {
-		t.Fatalf("%+v, %d looks", last, looked)
+	if last.KEK != "2" || last.Total != 600 || last.Done != 600 || last.Refused != 0 || last.Left() != 0 || !last.Lineage || last.Error != "" || looked.Load() != 1 {
+		t.Fatalf("%+v, %d looks", last, looked.Load())
 	}
 	for _, a := range o.accounts {
 		s, err := o.store.Load(t.Context(), wire.Need{Account: a.ID, State: true})
@@ -174,12 +175,9 @@ func TestResealLeaves(t *testing.T) {
 func TestResealUnderANewerVersion(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t, 600)
-	pages := 0
+	var pages atomic.Int64
 	o.rewrap = func(q *wire.Rewrap, out *wire.Rewrapped) *wire.Result {
-		if len(q.Accounts) > 0 {
-			pages++
-		}
-		if pages >= 2 {
+		if len(q.Accounts) > 0 && pages.Add(1) >= 2 {
 			out.KEK = "3"
 			for i := range out.Wraps {
 				out.Wraps[i].KEK = "3"

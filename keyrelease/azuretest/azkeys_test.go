@@ -3,19 +3,12 @@ package azuretest_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -158,34 +151,11 @@ func bySDK(t *testing.T, authority, vault, roots, version string, access credent
 // newBroker serves a broker over the file store, which believes the tests' machine.
 func newBroker(t *testing.T) (url, roots string, store *file.Store) {
 	t.Helper()
-	ca, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, ca.Public(), ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), ca)
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate, roots := azuretest.Certificate()
+	var err error
 	if store, err = file.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	certificate := tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}
 	server := httptest.NewUnstartedServer(nil)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	url = "https://" + server.Listener.Addr().String()
@@ -201,5 +171,5 @@ func newBroker(t *testing.T) (url, roots string, store *file.Store) {
 	server.Config.Handler = b
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return url, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})), store
+	return url, roots, store
 }

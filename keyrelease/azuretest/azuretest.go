@@ -106,13 +106,20 @@ func issue(key any, host string) []byte {
 	return must(x509.CreateCertificate(rand.Reader, t, root, key, signer))
 }
 
+// Certificate returns one for a service on 127.0.0.1, and the root that it chains to, PEM.
+func Certificate() (certificate tls.Certificate, roots string) {
+	_, root := authority()
+	return tls.Certificate{Certificate: [][]byte{issue(serviceKey().Public(), "127.0.0.1")}, PrivateKey: serviceKey()},
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
+}
+
 // New starts the services; they end with the test. The attestation service believes the
 // hardware makers and roots.
 func New(t testing.TB, roots attestation.Roots) *Azure {
 	t.Helper()
-	_, root := authority()
+	_, trusted := Certificate()
 	a := &Azure{
-		Roots: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw})),
+		Roots: trusted,
 		Roles: map[string]bool{"list": true, "release": true},
 		roots: roots, authZ: tokenKey(), keys: map[string][]*version{}, access: map[string]string{},
 	}
@@ -159,7 +166,8 @@ func (a *Azure) serve(t testing.TB, handle func(r *http.Request, body []byte) (a
 		}
 		w.Write(must(json.Marshal(answer)))
 	}))
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{issue(serviceKey().Public(), "127.0.0.1")}, PrivateKey: serviceKey()}}}
+	certificate, _ := Certificate()
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	s.StartTLS()
 	t.Cleanup(s.Close)
