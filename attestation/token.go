@@ -159,6 +159,7 @@ type sgxToken struct {
 	SGXReportData *string `json:"x-ms-sgx-report-data"`
 	ConfigID      *string `json:"x-ms-sgx-config-id"`
 	ConfigSVN     *uint16 `json:"x-ms-sgx-config-svn"`
+	SGXTCBStatus  string  `json:"x-passclave-tcb-status"` // of the project's own broker
 }
 
 func (t *token) life() string {
@@ -255,7 +256,7 @@ func (t *sgxToken) sgx(r *tokenReader, c *Claims) {
 	if t.ConfigSVN != nil {
 		c.SGX.ConfigSVN = *t.ConfigSVN
 	}
-	c.Intel = &Intel{}
+	c.Intel = &Intel{TCBStatus: t.SGXTCBStatus}
 }
 
 // tokenReader keeps the first problem. A claim that is not there is one: absence must

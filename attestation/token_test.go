@@ -193,7 +193,7 @@ func TestTokenOfIntel(t *testing.T) {
 	})
 	sgx := base("sgx", map[string]any{
 		"x-ms-sgx-mrenclave": h("01", 32), "x-ms-sgx-mrsigner": h("02", 32), "x-ms-sgx-product-id": 7, "x-ms-sgx-svn": 9, "x-ms-sgx-is-debuggable": true,
-		"x-ms-sgx-report-data": hexOf(data[:]), "x-ms-sgx-config-id": h("03", 64), "x-ms-sgx-config-svn": 4,
+		"x-ms-sgx-report-data": hexOf(data[:]), "x-ms-sgx-config-id": h("03", 64), "x-ms-sgx-config-svn": 4, "x-passclave-tcb-status": "OutOfDate",
 	})
 	c, err := attestation.Genuine(tokenBundle(t, m.signed(t, tdx)), m.roots(), tokenNow)
 	if err != nil {
@@ -213,13 +213,13 @@ func TestTokenOfIntel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Platform != attestation.PlatformSGX || !c.Debug || c.SGX.ProductID != 7 || c.SGX.SVN != 9 || c.SGX.ConfigSVN != 4 || c.SGX.MRSigner[0] != 2 || len(c.HostData) != 64 || c.Measurement[0] != 1 {
+	if c.Platform != attestation.PlatformSGX || !c.Debug || c.SGX.ProductID != 7 || c.SGX.SVN != 9 || c.SGX.ConfigSVN != 4 || c.Intel.TCBStatus != "OutOfDate" || c.SGX.MRSigner[0] != 2 || len(c.HostData) != 64 || c.Measurement[0] != 1 {
 		t.Errorf("SGX: %+v", c)
 	}
 	// No claim may be missing: its absence would read as zero.
 	for _, all := range []map[string]any{tdx, sgx} {
 		for claim := range all {
-			if claim == "attester_tcb_status" || claim == "x-ms-sgx-config-id" || claim == "x-ms-sgx-config-svn" {
+			if claim == "attester_tcb_status" || claim == "x-passclave-tcb-status" || claim == "x-ms-sgx-config-id" || claim == "x-ms-sgx-config-svn" {
 				continue
 			}
 			without := maps.Clone(all)

@@ -1,11 +1,6 @@
 package collateral
 
 import (
-	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,35 +18,7 @@ func TestIntelComplete(t *testing.T) {
 	} {
 		t.Run(tee, func(t *testing.T) {
 			t.Parallel()
-			var asked atomic.Int32
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				asked.Add(1)
-				name, header := "", ""
-				switch path := r.URL.Path; {
-				case path == "/"+tee+"/certification/v4/tcb":
-					name, header = "tcb-info", "TCB-Info-Issuer-Chain"
-				case path == "/"+tee+"/certification/v4/qe/identity":
-					name, header = "qe-identity", "SGX-Enclave-Identity-Issuer-Chain"
-				case path == "/sgx/certification/v4/pckcrl" && r.URL.Query().Get("encoding") == "der":
-					name, header = "pck-crl", "SGX-PCK-CRL-Issuer-Chain"
-				case path == "/root":
-					name = "root-crl"
-				}
-				for _, x := range whole.Collateral {
-					if x.Name != name {
-						continue
-					}
-					if header != "" {
-						issuer := x.Issuer
-						if len(issuer) == 0 { // a list's are not read, but the service names them
-							issuer = whole.Collateral[0].Issuer
-						}
-						w.Header().Set(header, strings.ReplaceAll(url.QueryEscape(string(encodePEM(issuer))), "+", "%20"))
-					}
-					w.Write(x.Data)
-				}
-			}))
-			defer s.Close()
+			s := at.NewPCS(t, whole)
 			roots := at.IntelRoots(at.NewMachine(t).Intel())
 			c := quick(Options{Intel: []IntelSource{{s.URL, s.URL + "/root"}}, Roots: roots, Store: Folder(t.TempDir()), TCB: true, Revocation: true})
 			for range 2 {
@@ -65,7 +32,7 @@ func TestIntelComplete(t *testing.T) {
 					t.Fatalf("%+v, %v", claims, err)
 				}
 			}
-			if n := asked.Load(); n != 4 {
+			if n := s.Asked.Load(); n != 4 {
 				t.Errorf("asked %d times", n)
 			}
 			stapled := *whole

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/passclave/passclave/attestation/collateral"
 	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/broker"
 	"github.com/passclave/passclave/keyrelease/keystore"
@@ -80,7 +82,9 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 	if *url == "" {
 		*url = "https://" + l.Addr().String()
 	}
-	b, err := broker.New(broker.Config{URL: *url, Roots: roots, Store: store, Certificate: certificate, Audit: trail, Operators: operators, Log: log})
+	b, err := broker.New(broker.Config{
+		URL: *url, Roots: roots, Collateral: makers(*simulation, keys.state, log), Store: store, Certificate: certificate, Audit: trail, Operators: operators, Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -110,6 +114,19 @@ func serve(ctx context.Context, args []string, log *slog.Logger, stdout, stderr 
 		return errors.Join(err, server.Close())
 	}
 	return nil
+}
+
+// makers says where the hardware makers' lists and statements come from. A broker that
+// takes simulated evidence asks nobody: it may stand where there is no network.
+func makers(simulation, state string, log *slog.Logger) *collateral.Options {
+	if simulation != "" {
+		return nil
+	}
+	return &collateral.Options{
+		Sources: []collateral.Source{collateral.AMD(collateral.AMDBase)}, Intel: []collateral.IntelSource{collateral.Intel()},
+		Store: collateral.Folder(filepath.Join(state, "collateral")), Revocation: true, TCB: true,
+		Limit: 5 * time.Second, Log: log,
+	}
 }
 
 func readOperators(path string, log *slog.Logger) ([]operator.Operator, error) {

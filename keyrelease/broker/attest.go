@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/collateral"
 	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 )
@@ -52,9 +53,6 @@ func (b *Broker) attestOpenEnclave(r *request) (any, error) {
 // attest turns genuine evidence of purpose "release" into a token. It asks only whether
 // evidence is genuine: what may have a key is the release policy's part. ask is the body
 // to decode, take takes the evidence out of it.
-//
-// The broker has no collateral of Intel's, and asks nobody for it: neither the status of
-// the platform's TCB nor revocation is checked, and the token says nothing of them.
 func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, azure.RuntimeData, azure.Nonce, error)) (any, error) {
 	if _, err := r.apiVersion(); err != nil {
 		return nil, err
@@ -71,7 +69,7 @@ func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, a
 	}
 	bundle.RuntimeData = runtimeData.Data
 	r.record = &audit.Record{Kind: audit.KindAttest}
-	claims, err := attestation.Genuine(bundle, b.roots, b.now())
+	claims, err := b.genuine(r, bundle)
 	if err != nil {
 		return nil, badEvidence(errGenuine).because(fmt.Errorf("%w: %w", errGenuine, err))
 	}
@@ -93,6 +91,26 @@ func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, a
 	r.log.Info("attested", "platform", claims.Platform, "simulated", claims.Simulated,
 		"measurement", hex.EncodeToString(claims.Measurement), "host_data", hex.EncodeToString(claims.HostData))
 	return azure.AttestResponse{Token: token}, nil
+}
+
+// genuine verifies evidence, and then asks the hardware's maker about it. A revoked
+// certificate is refused; where the maker does not answer, the claims say neither that
+// revocation was checked nor what the TCB's status is.
+func (b *Broker) genuine(r *request, bundle *attestation.Bundle) (*attestation.Claims, error) {
+	claims, err := attestation.Genuine(bundle, b.roots, b.now())
+	if err != nil || b.collateral == nil {
+		return claims, err
+	}
+	err = b.collateral.Complete(r.Context(), bundle)
+	var missing *collateral.Incomplete
+	if errors.As(err, &missing) && missing.Decided() == nil {
+		r.log.Warn("the token will not say what the hardware's maker says of it", "reason", err)
+		return claims, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return attestation.Genuine(bundle, b.roots, b.now())
 }
 
 // leastTCB takes the least of each part over the four TCBs of a report, as trust

@@ -42,6 +42,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/passclave/passclave/attestation"
+	"github.com/passclave/passclave/attestation/collateral"
 	"github.com/passclave/passclave/keyrelease/audit"
 	"github.com/passclave/passclave/keyrelease/azure"
 	"github.com/passclave/passclave/keyrelease/keystore"
@@ -57,14 +58,18 @@ const (
 	tokenLifetime = 5 * time.Minute
 )
 
-// Config is what a broker needs. All fields but Operators, Rate, Burst and Now are required.
+// Config is what a broker needs. All fields but Collateral, Operators, Rate, Burst and Now are required.
 type Config struct {
 	// URL is the https URL without a path by which clients reach it: issuer of
 	// the tokens, authority in release policies, and beginning of every key ID.
 	URL string
 	// Roots are those that evidence must chain to.
 	Roots attestation.Roots
-	Store keystore.Store
+	// Collateral says how to ask the hardware's makers about evidence that is genuine
+	// (Roots and Now are this Config's); nil: nobody is asked, and tokens say nothing of
+	// revocation and of the status of Intel's TCB.
+	Collateral *collateral.Options
+	Store      keystore.Store
 	// Certificate signs released keys. It must be for URL's host and have an RSA
 	// key of 2048 bits or more, since vaults sign by RS256 or PS256.
 	Certificate tls.Certificate
@@ -79,16 +84,17 @@ type Config struct {
 
 // Broker is the handler. Its methods may be called by several goroutines.
 type Broker struct {
-	url     string
-	roots   attestation.Roots
-	store   keystore.Store
-	audit   *audit.Log
-	log     *slog.Logger
-	now     func() time.Time
-	limiter *rate.Limiter
-	mux     *http.ServeMux
-	signer  *releaseSigner
-	tokens  *tokenAuthority
+	url        string
+	roots      attestation.Roots
+	collateral *collateral.Completer // nil: none
+	store      keystore.Store
+	audit      *audit.Log
+	log        *slog.Logger
+	now        func() time.Time
+	limiter    *rate.Limiter
+	mux        *http.ServeMux
+	signer     *releaseSigner
+	tokens     *tokenAuthority
 
 	operators  []operator.Operator
 	admins     *rate.Limiter // of operators' requests
@@ -131,6 +137,11 @@ func New(c Config) (*Broker, error) {
 		limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
 		mux: http.NewServeMux(), strangers: rate.NewLimiter(strangersRate, strangersBurst),
 		operators: c.Operators, admins: rate.NewLimiter(adminRate, adminBurst), challenges: newChallenges(), proposals: &proposals{now: c.Now},
+	}
+	if c.Collateral != nil {
+		o := *c.Collateral
+		o.Roots, o.Now = c.Roots, c.Now
+		b.collateral = collateral.New(o)
 	}
 	b.handle("POST "+azure.AttestSNPPath, b.attestSNP)
 	b.handle("POST "+azure.AttestTDXPath, b.attestTDX)

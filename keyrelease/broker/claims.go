@@ -60,7 +60,8 @@ type tokenClaims struct {
 	Type            string          `json:"x-ms-attestation-type"`
 	Runtime         json.RawMessage `json:"x-ms-runtime"`
 	Simulated       bool            `json:"x-passclave-simulated"`
-	RootCertificate string          `json:"x-passclave-root"` // SHA-256 of the root's DER
+	RootCertificate string          `json:"x-passclave-root"`               // SHA-256 of the root's DER
+	Revocation      bool            `json:"x-passclave-revocation-checked"` // by the maker's lists, which revoke none of its certificates
 }
 
 // platformClaims is a whole payload: of the three, the platform's is there.
@@ -109,6 +110,7 @@ type tdxClaims struct {
 	ReportDataTDX string `json:"tdx_report_data"`
 	DebuggableTDX bool   `json:"tdx_td_attributes_debug"`
 	MigrationTDX  bool   `json:"x-passclave-tdx-migration-allowed"`
+	StatusTDX     string `json:"attester_tcb_status,omitempty"` // in Intel's words; missing: nobody knows
 }
 
 // sgxClaims are SGX's.
@@ -121,6 +123,7 @@ type sgxClaims struct {
 	ConfigSVN     uint16 `json:"x-ms-sgx-config-svn"`
 	ReportDataSGX string `json:"x-ms-sgx-report-data"`
 	DebuggableSGX bool   `json:"x-ms-sgx-is-debuggable"`
+	StatusSGX     string `json:"x-passclave-tcb-status,omitempty"` // as TDX's; Azure has no such claim
 }
 
 // Claims returns the claims that a token of a broker has for genuine evidence and its runtime
@@ -137,7 +140,7 @@ func Claims(c *attestation.Claims, runtimeData []byte) (releasepolicy.Claims, er
 
 // claimsOf returns what a token says of genuine evidence, but for its runtime data.
 func claimsOf(c *attestation.Claims) platformClaims {
-	say := platformClaims{tokenClaims: tokenClaims{Simulated: c.Simulated, RootCertificate: hex.EncodeToString(c.Root[:])}}
+	say := platformClaims{tokenClaims: tokenClaims{Simulated: c.Simulated, Revocation: c.RevocationChecked, RootCertificate: hex.EncodeToString(c.Root[:])}}
 	switch c.Platform {
 	case attestation.PlatformTDX:
 		say.Type, say.tdxClaims = typeTDX, tdxClaimsOf(c)
@@ -194,6 +197,7 @@ func tdxClaimsOf(c *attestation.Claims) *tdxClaims {
 		ReportDataTDX: hex.EncodeToString(c.ReportData[:]),
 		DebuggableTDX: c.Debug,
 		MigrationTDX:  c.Migration,
+		StatusTDX:     c.Intel.TCBStatus,
 	}
 }
 
@@ -207,5 +211,6 @@ func sgxClaimsOf(c *attestation.Claims) *sgxClaims {
 		ConfigSVN:     c.SGX.ConfigSVN,
 		ReportDataSGX: hex.EncodeToString(c.ReportData[:]),
 		DebuggableSGX: c.Debug,
+		StatusSGX:     c.Intel.TCBStatus,
 	}
 }

@@ -22,7 +22,7 @@ func repeated(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
 
 // intelClaims are genuine claims of a TD or an enclave.
 func intelClaims(p attestation.Platform) *attestation.Claims {
-	c := &attestation.Claims{Platform: p, Simulated: true, Root: [32]byte{1}, ReportData: [64]byte{9, 63: 9}}
+	c := &attestation.Claims{Platform: p, Simulated: true, Root: [32]byte{1}, Intel: &attestation.Intel{}, ReportData: [64]byte{9, 63: 9}}
 	if p == attestation.PlatformSGX {
 		c.Measurement, c.HostData = repeated(1, 32), repeated(2, 64)
 		c.SGX = &attestation.SGX{MRSigner: repeated(3, 32), ProductID: 4, SVN: 5, ConfigSVN: 6}
