@@ -14,6 +14,7 @@
 //	go run ./bench -ledger
 //	go run ./bench -softhsm
 //	go run ./bench -reseal
+//	go run ./bench -release
 //	go run ./bench -plot results.json > results.svg
 //
 // Environment:
@@ -44,6 +45,7 @@ func main() {
 	only := flag.Bool("postgres", false, "measure the commits to PostgreSQL alone, which needs no service")
 	ledgers := flag.Bool("ledger", false, "measure the ledger's backends alone, PIN attempts over each too, in this process")
 	reseals := flag.Bool("reseal", false, "measure the rewrapping of accounts after a rotation of the KEK alone, in this process")
+	released := flag.Bool("release", false, "measure the broker's releases alone, in this process")
 	hsm := flag.Bool("softhsm", false, "measure the enclave's starts against a broker on SoftHSM alone; `make bench` builds what it needs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -59,6 +61,10 @@ func main() {
 	case *reseals:
 		var rows []*result
 		rows, err = resealRows(ctx)
+		printTable(os.Stdout, rows)
+	case *released:
+		var rows []*result
+		rows, err = releaseRows(ctx)
 		printTable(os.Stdout, rows)
 	case *hsm:
 		var o *settings
@@ -240,6 +246,7 @@ func measure(ctx context.Context, o *settings, small, large *service) (results [
 	results = append(results, row)
 	for _, more := range []func() ([]*result, error){func() ([]*result, error) { return softhsmRows(ctx, o) }, verifyRows, tdxRows, sgxRows,
 		func() ([]*result, error) { return postgresRows(ctx) },
+		func() ([]*result, error) { say("release"); return releaseRows(ctx) },
 		func() ([]*result, error) { say("reseal"); return resealRows(ctx) },
 		func() ([]*result, error) { say("ledgers"); return ledgerRows(ctx) },
 	} {

@@ -97,7 +97,7 @@ func (b *Broker) attest(r *request, ask any, take func() (*attestation.Bundle, a
 // certificate is refused; where the maker does not answer, the claims say neither that
 // revocation was checked nor what the TCB's status is.
 func (b *Broker) genuine(r *request, bundle *attestation.Bundle) (*attestation.Claims, error) {
-	claims, err := attestation.Genuine(bundle, b.roots, b.now())
+	claims, err := b.known.Genuine(bundle, b.roots, b.now())
 	if err != nil || b.collateral == nil {
 		return claims, err
 	}
@@ -110,7 +110,7 @@ func (b *Broker) genuine(r *request, bundle *attestation.Bundle) (*attestation.C
 	if err != nil {
 		return nil, err
 	}
-	return attestation.Genuine(bundle, b.roots, b.now())
+	return b.known.Genuine(bundle, b.roots, b.now())
 }
 
 // leastTCB takes the least of each part over the four TCBs of a report, as trust

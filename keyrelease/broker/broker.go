@@ -53,6 +53,7 @@ import (
 const (
 	maxBody       = 256 << 10 // bytes
 	maxNonce      = 256       // bytes
+	knownEvidence = 256       // results of 16 KiB
 	defaultRate   = 50        // requests a second
 	defaultBurst  = 100
 	tokenLifetime = 5 * time.Minute
@@ -87,6 +88,7 @@ type Broker struct {
 	url        string
 	roots      attestation.Roots
 	collateral *collateral.Completer // nil: none
+	known      *attestation.Cache    // enclaves of one machine show one chain
 	store      keystore.Store
 	audit      *audit.Log
 	log        *slog.Logger
@@ -134,7 +136,7 @@ func New(c Config) (*Broker, error) {
 	}
 	b := &Broker{
 		url: c.URL, roots: c.Roots, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
-		limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
+		known: attestation.NewCache(knownEvidence), limiter: rate.NewLimiter(c.Rate, c.Burst), signer: signer, tokens: tokens,
 		mux: http.NewServeMux(), strangers: rate.NewLimiter(strangersRate, strangersBurst),
 		operators: c.Operators, admins: rate.NewLimiter(adminRate, adminBurst), challenges: newChallenges(), proposals: &proposals{now: c.Now},
 	}
