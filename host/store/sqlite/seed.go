@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/passclave/passclave/host/store"
 	"github.com/passclave/passclave/wire"
@@ -53,13 +50,4 @@ func (s *Store) Seed(ctx context.Context, commits iter.Seq[*wire.Commit]) error 
 	}
 	// Not fsync: to open and close the database's file would drop SQLite's locks on it.
 	return refusal(errors.Join(err, c.close(), syncFileSystem(s.folder)))
-}
-
-func syncFileSystem(folder string) error {
-	d, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
 }
