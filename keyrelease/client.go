@@ -194,7 +194,19 @@ func base(s string) (*url.URL, error) {
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("not an https URL without query")
 	}
-	return u, nil
+	return url.Parse(canonical(s)) // as the vault writes it into the IDs of its keys
+}
+
+// canonical returns an https URL with its host in lower case and without the default port,
+// which Key Vault writes into nextLink (REST reference, "Get Key Versions") and some
+// clients have seen in IDs. What is no https URL comes back as it is.
+func canonical(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" {
+		return s
+	}
+	u.Host = strings.TrimSuffix(strings.ToLower(u.Host), ":443")
+	return u.String()
 }
 
 // segment reports whether s is a name as vaults have them: one part of a path.
@@ -276,7 +288,8 @@ func (s *session) versions(ctx context.Context) ([]version, *Error) {
 			return nil, err
 		}
 		for _, item := range list.Value {
-			name, ok := strings.CutPrefix(item.KID, s.key+"/")
+			kid := canonical(item.KID)
+			name, ok := strings.CutPrefix(kid, s.key+"/")
 			if !ok || !segment(name) {
 				return nil, bad("a version of another key or vault")
 			}
@@ -286,11 +299,11 @@ func (s *session) versions(ctx context.Context) ([]version, *Error) {
 			if slices.ContainsFunc(versions, func(v version) bool { return v.version == name }) || len(versions) == maxVersions {
 				return nil, bad("a version twice, or too many")
 			}
-			versions = append(versions, version{name, item.KID, item.Attributes.Created})
+			versions = append(versions, version{name, kid, item.Attributes.Created})
 		}
 		next = ""
 		if list.NextLink != nil && *list.NextLink != "" {
-			u, err := url.Parse(*list.NextLink)
+			u, err := url.Parse(canonical(*list.NextLink))
 			if err != nil || u.Scheme != "https" || u.Host != s.vault.Host || u.User != nil {
 				return nil, bad("the next page is on another host")
 			}

@@ -106,9 +106,9 @@ func next(step Step, status int) string {
 	case status == http.StatusUnauthorized:
 		return "the bearer token's audience: https://vault.azure.net for Key Vault, https://managedhsm.azure.net for a Managed HSM"
 	case status == http.StatusForbidden && step == StepRelease:
-		return "the release policy: compare host data, measurement and authority (key_service.attestation) with the evidence; on Azure also the identity's role, scoped to the key: Managed HSM Crypto Service Release User"
+		return "the release policy: compare host data, measurement and authority (key_service.attestation) with the evidence; on Azure also the identity's role, scoped to the key: Managed HSM Crypto Service Release User, or Key Vault Crypto Service Release User"
 	case status == http.StatusForbidden:
-		return "on Azure, the identity's role must also allow to list the key's versions"
+		return "on Azure, the identity needs a second role, to list the key's versions: Managed HSM Crypto Auditor, or Key Vault Reader"
 	case status == http.StatusNotFound && step == StepAttest:
 		return "key_service.attestation: the endpoint does not know SEV-SNP attestation"
 	case status == http.StatusNotFound:

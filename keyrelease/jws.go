@@ -17,7 +17,7 @@ type expected struct {
 	roots *x509.CertPool
 	now   time.Time
 
-	kid   string // full URL of the wanted version
+	kid   string // full URL of the wanted version, canonical
 	enc   keywrap.Algorithm
 	nonce string
 }
@@ -60,7 +60,7 @@ func readPayload(payload []byte, want expected) (*azure.ReleasedKey, *Error) {
 		return nil, &Error{Reason: ReasonAnswer, cause: err}
 	}
 	switch {
-	case k.Request.KID != want.kid || k.Response.Key.Key.KID != want.kid:
+	case canonical(k.Request.KID) != want.kid || canonical(k.Response.Key.Key.KID) != want.kid:
 		return nil, refuse(ReasonVersion, "the answer holds another key or version than was asked for")
 	case k.Request.Enc != string(want.enc):
 		return nil, refuse(ReasonAnswer, "the answer was wrapped by another algorithm than was asked for")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -85,4 +86,54 @@ func TestPages(t *testing.T) {
 	if err != nil || len(keks) != 2 || keks[0].Version != "a1" || keks[1].Version != "b2" {
 		t.Errorf("got %v, %v", keks, err)
 	}
+}
+
+// Key Vault writes the default port into nextLink, and hosts stand in its IDs in lower case,
+// however the configuration writes them (REST reference, example of "Get Key Versions").
+func TestDefaultPort(t *testing.T) {
+	t.Parallel()
+	c := newVault(t, "a1").client()
+	for _, configured := range []string{"https://MyVault.vault.azure.net", "https://myvault.vault.azure.net:443"} {
+		c.Service.Vault = configured
+		s, e := c.session()
+		if e != nil {
+			t.Fatal(e)
+		}
+		s.transport.http.Transport = pages{
+			"https://myvault.vault.azure.net/keys/passclave-kek/versions?api-version=7.4": `{"value":[{"kid":"https://myvault.vault.azure.net/keys/passclave-kek/b2","attributes":{"enabled":true,"created":2}}],
+				"nextLink":"https://myvault.vault.azure.net:443/keys/passclave-kek/versions?api-version=7.4&$skiptoken=eyJO&maxresults=1"}`,
+			"https://myvault.vault.azure.net/keys/passclave-kek/versions?api-version=7.4&$skiptoken=eyJO&maxresults=1": `{"value":[{"kid":"https://myvault.vault.azure.net:443/keys/passclave-kek/a1","attributes":{"enabled":true,"created":1}}],"nextLink":null}`,
+		}
+		versions, e := s.versions(t.Context())
+		if e != nil || len(versions) != 2 {
+			t.Fatalf("%s: %v, %v", configured, versions, e)
+		}
+		for i, kid := range []string{"https://myvault.vault.azure.net/keys/passclave-kek/a1", "https://myvault.vault.azure.net/keys/passclave-kek/b2"} {
+			if versions[i].kid != kid {
+				t.Errorf("%s: version %d is %q", configured, i, versions[i].kid)
+			}
+		}
+	}
+	for _, kid := range []string{"https://myvault.vault.azure.net:443/keys/k/a1", "https://myvault.vault.azure.net/keys/k/a1"} {
+		payload := fmt.Sprintf(`{"request":{"kid":%q},"response":{"key":{"key":{"kid":%q}}}}`, kid, kid)
+		if _, e := readPayload([]byte(payload), expected{kid: "https://myvault.vault.azure.net/keys/k/a1"}); e != nil {
+			t.Errorf("%s: %v", kid, e)
+		}
+	}
+	for _, other := range []string{"https://myvault.vault.azure.net:8443/keys/k/a1", "http://myvault.vault.azure.net:443/keys/k/a1", "https://myvault.vault.azure.net/keys/K/a1"} {
+		if canonical(other) == "https://myvault.vault.azure.net/keys/k/a1" {
+			t.Errorf("%s counts as the same", other)
+		}
+	}
+}
+
+// pages answers GETs by URL.
+type pages map[string]string
+
+func (p pages) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, ok := p[r.URL.String()]
+	if !ok {
+		return nil, fmt.Errorf("nobody has %s", r.URL)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }

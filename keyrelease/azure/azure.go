@@ -82,7 +82,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Nonce is a string; Microsoft's own sidecar sends a number, whose text is taken.
+// Nonce is a string; Microsoft's own sidecar sends a number, whose text is taken. Null is none.
 type Nonce string
 
 func (n *Nonce) UnmarshalJSON(data []byte) error {
@@ -91,6 +91,9 @@ func (n *Nonce) UnmarshalJSON(data []byte) error {
 		err := json.Unmarshal(data, &s)
 		*n = Nonce(s)
 		return err
+	}
+	if string(data) == "null" {
+		return nil
 	}
 	if len(data) == 0 || len(data) > 20 || len(bytes.Trim(data, "0123456789")) > 0 {
 		return ErrMalformed

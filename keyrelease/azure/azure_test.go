@@ -16,6 +16,7 @@ func TestDecode(t *testing.T) {
 		"string nonce":    {`{"target":"t","nonce":"n"}`, true},
 		"number nonce":    {`{"target":"t","nonce":12345}`, true},
 		"unknown member":  {`{"target":"t","nonce":"n","later":1}`, true},
+		"no nonce":        {`{"target":"t","nonce":null}`, true},
 		"fraction nonce":  {`{"target":"t","nonce":1.5}`, false},
 		"object nonce":    {`{"target":"t","nonce":{}}`, false},
 		"double member":   {`{"target":"t","target":"u"}`, false},

@@ -6,7 +6,8 @@
 // keys 7.4 and later) and from published samples, not from package keyrelease: bodies are
 // maps, claims are read out of the evidence by offset, wrapping and policies are done
 // here once more. Of this module it uses only the verifier of evidence, since it must
-// refuse what is not genuine. What Azure does beyond the documents, nobody here knows.
+// refuse what is not genuine. What Azure does beyond the documents, nobody here knows: the
+// statuses and words by which it refuses a release are guesses.
 package azuretest
 
 import (

@@ -145,7 +145,7 @@ func (a *Azure) release(name, id, api string, body []byte) (any, *refusal) {
 	}
 	var policy map[string]any
 	if json.Unmarshal(v.policy, &policy) != nil || !allowed(policy, claims) {
-		return nil, refuse(http.StatusForbidden, "Forbidden", "AKV10064: the target environment attestation statement does not satisfy the release policy")
+		return nil, refuse(http.StatusForbidden, "Forbidden", "the target environment attestation statement does not satisfy the release policy")
 	}
 	to, ok := encryptionKey(claims)
 	if !ok {
@@ -192,7 +192,7 @@ func (o *Release) sign(api string, v *version, ciphertext []byte) string {
 
 // token verifies an attestation token of the one authority that this HSM can reach.
 func (a *Azure) token(compact string) (map[string]any, *refusal) {
-	no := refuse(http.StatusUnauthorized, "Unauthorized", "AKV10065: the attestation statement is not valid")
+	no := refuse(http.StatusUnauthorized, "Unauthorized", "the attestation statement is not valid")
 	jws, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return nil, no

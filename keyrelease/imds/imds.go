@@ -26,8 +26,9 @@ const (
 	Base    = "http://169.254.169.254"
 	version = "2018-02-01"
 
-	early     = 5 * time.Minute // before its end a token is replaced
-	maxAnswer = 64 << 10        // bytes
+	early     = 5 * time.Minute  // before its end a token is replaced
+	again     = 10 * time.Second // between two tries to replace one that is good still
+	maxAnswer = 64 << 10         // bytes
 )
 
 // Identity is the managed identity of this machine. It is safe for concurrent use.
@@ -35,9 +36,10 @@ type Identity struct {
 	base, clientID, resource string
 	http                     *http.Client
 
-	mu     sync.Mutex
-	token  string
-	expiry time.Time
+	mu      sync.Mutex
+	token   string
+	expiry  time.Time
+	replace time.Time // from then on another is asked for
 }
 
 // New returns an identity for one resource. clientID chooses among several; empty: the
@@ -50,47 +52,62 @@ func New(base, clientID, resource string) *Identity {
 	}}
 }
 
-// Token returns a bearer token that lasts for some minutes at least, from its cache or
-// a new one.
+// Token returns a bearer token, from its cache or a new one. It lasts for some minutes at
+// least, except while the service gives none: that can be 70 s when it is updated, and it
+// limits requests (Microsoft's retry guidance: 404, 410, 429, 5xx).
 func (i *Identity) Token(ctx context.Context) (string, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.token != "" && time.Until(i.expiry) > early {
+	now := time.Now()
+	if i.token != "" && now.Before(i.replace) {
 		return i.token, nil
 	}
+	token, lifetime, err := i.ask(ctx)
+	switch {
+	case err == nil:
+		i.token, i.expiry, i.replace = token, now.Add(lifetime), now.Add(lifetime-early)
+	case now.Before(i.expiry):
+		i.replace = now.Add(again)
+	default:
+		return "", err
+	}
+	return i.token, nil
+}
+
+// ask gets a token and how long it lasts.
+func (i *Identity) ask(ctx context.Context) (token string, lifetime time.Duration, err error) {
 	query := url.Values{"api-version": {version}, "resource": {i.resource}}
 	if i.clientID != "" {
 		query.Set("client_id", i.clientID)
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+"/metadata/identity/oauth2/token?"+query.Encode(), nil)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	r.Header.Set("Metadata", "true")
 	answer, err := i.http.Do(r)
 	if err != nil {
-		return "", fmt.Errorf("managed identity: %w", err)
+		return "", 0, fmt.Errorf("managed identity: %w", err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
-		return "", fmt.Errorf("managed identity: %w", err)
+		return "", 0, fmt.Errorf("managed identity: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("managed identity: HTTP status %d: has this machine an identity, and may it use the resource?", answer.StatusCode)
+		return "", 0, fmt.Errorf("managed identity: HTTP status %d: has this machine an identity, and may it use the resource?", answer.StatusCode)
 	}
 	var t struct {
-		Token string `json:"access_token"`
-		In    string `json:"expires_in"` // seconds
-		Type  string `json:"token_type"`
+		Token string      `json:"access_token"`
+		In    json.Number `json:"expires_in"` // seconds, a string by the documents
+		Type  string      `json:"token_type"`
 	}
 	if err := json.Unmarshal(body, &t); err != nil {
-		return "", errors.New("managed identity: not the JSON of a token") // the cause could hold the token
+		return "", 0, errors.New("managed identity: not the JSON of a token") // the cause could hold the token
 	}
-	seconds, err := strconv.ParseUint(t.In, 10, 31)
+	seconds, err := strconv.ParseUint(t.In.String(), 10, 31)
 	if err != nil || t.Token == "" || t.Type != "Bearer" {
-		return "", errors.New("managed identity: no bearer token with an end")
+		return "", 0, errors.New("managed identity: no bearer token with an end")
 	}
-	i.token, i.expiry = t.Token, time.Now().Add(time.Duration(seconds)*time.Second)
-	return i.token, nil
+	return t.Token, time.Duration(seconds) * time.Second, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func service(t *testing.T, status int, body string) (base string, asked *atomic.Int32) {
@@ -42,6 +43,36 @@ func TestTokenIsKept(t *testing.T) {
 		if got := asked.Load(); got != want {
 			t.Errorf("a token of %s s was asked for %d times, want %d", seconds, got, want)
 		}
+	}
+}
+
+// While the service gives no token, one that is good still is used to its end; it is not
+// asked at each call meanwhile.
+func TestServiceAway(t *testing.T) {
+	t.Parallel()
+	base, asked := service(t, http.StatusGone, "")
+	i := New(base, "me", "https://ledger.example")
+	i.token, i.expiry = "eyJ0-secret", time.Now().Add(time.Minute)
+	for range 3 {
+		if token, err := i.Token(t.Context()); err != nil || token != "eyJ0-secret" {
+			t.Fatalf("%q, %v", token, err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	i.expiry, i.replace = time.Now(), time.Now()
+	if token, err := i.Token(t.Context()); err == nil || token != "" {
+		t.Errorf("%q after its end", token)
+	}
+}
+
+// Some implementations write the seconds as a number.
+func TestNumber(t *testing.T) {
+	t.Parallel()
+	base, _ := service(t, http.StatusOK, strings.Replace(documented("3599"), `"3599"`, "3599", 1))
+	if token, err := New(base, "me", "https://ledger.example").Token(t.Context()); err != nil || token != "eyJ0-secret" {
+		t.Fatalf("%q, %v", token, err)
 	}
 }
 

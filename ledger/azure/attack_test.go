@@ -339,6 +339,11 @@ func TestNodeCutOff(t *testing.T) {
 	if h, err := l.ReadHead(w.patience(2), another, wire.Stream(w.keys.LedgerID, another), [32]byte{}, nil); !errors.Is(err, azure.ErrBehind) {
 		t.Fatalf("%v, %v", h, err)
 	}
+	// Also where it says by 404, which does not name how far it is, that it has no such stream.
+	w.server.Set(func(s *azuretest.Server) { s.MissingIs404 = true })
+	if h, err := l.ReadHead(w.patience(3), another, wire.Stream(w.keys.LedgerID, another), [32]byte{}, nil); !errors.Is(err, azure.ErrBehind) {
+		t.Fatalf("%v, %v", h, err)
+	}
 	if got := w.read(w.enclave()); got != first {
 		t.Fatalf("read %v, want %v: with the word %q", got, first, wire.FreshnessAzure)
 	}

@@ -30,7 +30,7 @@ func newWorld(t *testing.T, keys *ledgertest.Keys) *world {
 	t.Helper()
 	s := azuretest.NewServer()
 	t.Cleanup(s.Close)
-	s.Set(func(s *azuretest.Server) { s.Loading = 0 })
+	s.Set(func(s *azuretest.Server) { s.Loading, s.Page = 0, 6 })
 	w := &world{t: t, server: s, keys: keys, store: ledgertest.NewStore(), key: make([]byte, 32), pinned: s.Service(), now: time.Now}
 	rand.Read(w.key)
 	rand.Read(w.account[:])

@@ -162,8 +162,16 @@ func (p *pause) wait(ctx context.Context, r *reply) error {
 	}
 }
 
+// unexpected is the error for an answer that no request here can use. Its code says what is
+// wrong with the ledger: CollectionCapacityExceeded, EntrySizeCapacityExceeded and so on.
 func unexpected(r *reply) error {
-	return wire.Errorf(wire.CodeUnavailable, "the ledger answers with status %d", r.status)
+	var a struct {
+		Error struct {
+			Code string `json:"code"`
+		} `json:"error"`
+	}
+	json.Unmarshal(r.body, &a)
+	return wire.Errorf(wire.CodeUnavailable, "the ledger answers with status %d %.64q", r.status, a.Error.Code)
 }
 
 // post writes an entry and returns the transaction that it may become. To send it again
@@ -230,7 +238,8 @@ func (c *client) committed(ctx context.Context, id receipt.Transaction) error {
 	}
 }
 
-// receipt gets the receipt of a committed transaction and verifies it.
+// receipt gets the receipt of a committed transaction and verifies it. A node that has not
+// heard of the commit yet says 406 (UncommittedLedgerEntry), or 404.
 func (c *client) receipt(ctx context.Context, id receipt.Transaction) (*receipt.Statement, error) {
 	var p pause
 	for {
@@ -246,7 +255,7 @@ func (c *client) receipt(ctx context.Context, id receipt.Transaction) (*receipt.
 			} else if !errors.As(err, &e) || e.Check != receipt.CheckState {
 				return nil, wire.NewError(wire.CodeReceipt, err)
 			}
-		} else if !r.busy() && r.status != http.StatusNotFound && r.status != http.StatusAccepted {
+		} else if !r.busy() && r.status != http.StatusNotFound && r.status != http.StatusNotAcceptable && r.status != http.StatusAccepted {
 			return nil, unexpected(r)
 		}
 		if err := p.wait(ctx, r); err != nil {
@@ -288,11 +297,16 @@ func (c *client) list(ctx context.Context, collection, from, to string, take fun
 			return err
 		}
 		var a page
-		switch late = c.late(r); {
-		case late != nil || r.busy():
+		late = nil
+		switch {
+		case r.busy():
 		case r.status == http.StatusNotFound && from == "" && to == "":
-			return nil
+			if late = c.current(ctx); late == nil {
+				return nil
+			}
 		case r.status == http.StatusNotFound: // it does not have from or to, yet
+			late = ErrBehind
+		case r.status == http.StatusOK && c.late(r):
 			late = ErrBehind
 		case r.status != http.StatusOK:
 			return unexpected(r)
@@ -313,6 +327,7 @@ func (c *client) list(ctx context.Context, collection, from, to string, take fun
 			}
 		}
 		if a.State == "Ready" {
+			p = pause{} // it loads each page anew
 			continue
 		}
 		if err := p.wait(ctx, r); err != nil && late != nil {
@@ -323,14 +338,26 @@ func (c *client) list(ctx context.Context, collection, from, to string, take fun
 	}
 }
 
-// late returns [ErrBehind] for the answer of a node that was cut off, and would show an
-// older end: it must know what this process has seen committed, by whichever node.
-func (c *client) late(r *reply) error {
-	if r.status != http.StatusOK && r.status != http.StatusNotFound {
+// late reports whether an answer is of a node that was cut off, and would show an older
+// end: it must know what this process has seen committed, by whichever node.
+func (c *client) late(r *reply) bool {
+	at, err := receipt.ParseTransaction(r.header.Get(transactionHeader))
+	return err != nil || c.behind(at)
+}
+
+// current returns [ErrBehind] where the service, asked once more, does not know what this
+// process has seen committed. Answers with an error do not say how far their node is (CCF
+// names a transaction only where it ran one to its end), so this is who asks after a 404.
+// The connection is the same one, or another to whichever node the service chooses.
+func (c *client) current(ctx context.Context) error {
+	c.mu.Lock()
+	seen := c.seen
+	c.mu.Unlock()
+	if seen == (receipt.Transaction{}) {
 		return nil
 	}
-	at, err := receipt.ParseTransaction(r.header.Get(transactionHeader))
-	if err != nil || c.behind(at) {
+	r, err := c.do(ctx, http.MethodGet, transactions+"/"+seen.String()+"/status", url.Values{}, nil)
+	if err != nil || r.status != http.StatusOK || c.late(r) {
 		return ErrBehind
 	}
 	return nil

@@ -3,6 +3,7 @@ package azure_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -61,6 +62,71 @@ func TestSlowLedger(t *testing.T) {
 		if got := w.read(w.enclave()); got != at || w.settled() != at {
 			t.Fatalf("read %v, host has %v, want %v", got, w.settled(), at)
 		}
+	}
+}
+
+// Pages that hold nothing of a stream, as others' entries fill the ledger, are read over,
+// and each page is waited for anew.
+func TestSparseCollection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	l := w.enclave()
+	w.append(l)
+	for range 9 {
+		w.server.Put("others", "x")
+	}
+	at := w.append(l)
+	w.server.Set(func(s *azuretest.Server) { s.Loading, s.Page = 1, 1 })
+	if got := w.read(w.enclave()); got != at {
+		t.Fatalf("read %v, want %v", got, at)
+	}
+}
+
+// A collection that is not there yet may be answered with 404, also to a process that has
+// seen others.
+func TestMissingCollection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	w.server.Set(func(s *azuretest.Server) { s.MissingIs404 = true })
+	l := w.enclave()
+	w.append(l)
+	another := wire.AccountID{5}
+	h, err := l.ReadHead(t.Context(), another, wire.Stream(w.keys.LedgerID, another), [32]byte{}, nil)
+	if err != nil || h.Head != (wire.Head{}) {
+		t.Fatalf("%v, %v", h, err)
+	}
+}
+
+// The node asked for the receipt may not have heard of the commit, which another told.
+func TestReceiptLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	var refused atomic.Int32
+	w.server.Set(func(s *azuretest.Server) {
+		s.Intercept = func(rw http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/receipt") || refused.Add(1) > 2 {
+				return false
+			}
+			rw.WriteHeader(http.StatusNotAcceptable)
+			io.WriteString(rw, `{"error":{"code":"UncommittedLedgerEntry","message":"not committed yet"}}`)
+			return true
+		}
+	})
+	w.append(w.enclave())
+	if n := refused.Load(); n != 3 {
+		t.Fatalf("asked for the receipt %d times", n)
+	}
+}
+
+// A ledger that is full says so by its code, which stands in the error.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, ledgertest.NewKeys(t))
+	w.server.Set(func(s *azuretest.Server) { s.Collections = 0 })
+	_, err := w.write(w.enclave(), wire.Head{})
+	want(t, err, wire.CodeUnavailable)
+	if !strings.Contains(err.Error(), "CollectionCapacityExceeded") {
+		t.Fatal(err)
 	}
 }
 

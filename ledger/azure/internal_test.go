@@ -2,6 +2,7 @@ package azure
 
 import (
 	"encoding/base64"
+	"math"
 	"testing"
 
 	"github.com/passclave/passclave/ledger"
@@ -29,6 +30,25 @@ func TestMemory(t *testing.T) {
 	}
 	if m.of(wire.StreamID{10}) != at(6) {
 		t.Fatal("the newest is not remembered")
+	}
+}
+
+// With the keys of forty versions of the KEK an entry still fits into the service's limit.
+func TestContentsFit(t *testing.T) {
+	t.Parallel()
+	id, roots := make([]byte, 32), [][]byte{}
+	for i := range byte(40) {
+		roots = append(roots, []byte{i})
+	}
+	keys := &keys{id: id}
+	private, signers := ledger.Succession(id, roots)
+	keys.own = func() []ledger.Signer { return signers }
+	head := wire.Head{Sequence: math.MaxUint32}
+	e := ledger.Entry{Ledger: id, Sequence: math.MaxUint32, Generation: math.MaxUint32, Epoch: math.MaxUint32, Note: make([]byte, ledger.NoteSize), Restored: &head}
+	contents := keys.contents(e.Sign(private[len(private)-1]))
+	t.Logf("%d bytes", len(contents))
+	if len(contents) > 8<<10 || len(keys.signers) != 40 {
+		t.Errorf("%d bytes with %d keys", len(contents), len(keys.signers))
 	}
 }
 

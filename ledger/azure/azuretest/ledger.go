@@ -38,6 +38,9 @@ func (s *Server) append(e *entry) *transaction {
 	evidence, claims := sha256.Sum256([]byte(t.evidence)), [32]byte{}
 	if e != nil {
 		claims = e.claimsDigest()
+		if e.collection != defaultCollection {
+			s.known[e.collection] = true
+		}
 	}
 	h := sha256.New()
 	h.Write(t.writeSet[:])

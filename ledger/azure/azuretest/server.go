@@ -3,10 +3,12 @@
 // the faults that a real ledger has.
 //
 // It is written from the REST API's specification (2022-05-13 and 2023-01-18-preview),
-// from CCF's documentation, and from the answers that Microsoft's SDK for Python
-// recorded; it shares no code with the verifier. What the documentation leaves open is
-// a knob ([Server.MissingIs404]) or said here: an entry is committed by the signature
-// behind it, as seen in the recordings; the first answer about history is "Loading".
+// from CCF's documentation, and from the answers that Microsoft's SDKs for Python
+// and JavaScript recorded; it shares no code with the verifier. What the documentation
+// leaves open is a knob ([Server.MissingIs404]) or said here, as seen in the recordings: an
+// entry is committed by the signature behind it; the first answer about history is
+// "Loading"; a page covers a stretch of the whole ledger and so may be empty; answers with
+// an error name no transaction of the node (CCF's frontend: only what ran to its end does).
 //
 // It owns a ledger in memory. It is no ledger: one process plays all nodes.
 package azuretest
@@ -58,10 +60,12 @@ type Server struct {
 	transactions []*transaction
 	late         []*entry
 	asked        map[string]int
+	known        map[string]bool // collections, without the default one
 
 	Pending      int                                               // status requests that see a new entry pending
 	Loading      int                                               // requests of history that are told to ask again
-	Page         int                                               // entries a page
+	Page         uint64                                            // sequences of the whole ledger that a page covers
+	Collections  int                                               // that fit in, without the default one
 	MissingIs404 bool                                              // an empty collection is answered with 404, not with no entries
 	Reversed     bool                                              // pages have their entries in the wrong order
 	Frozen       uint64                                            // reads see the ledger as it was at this sequence: a node cut off
@@ -71,7 +75,7 @@ type Server struct {
 
 // NewServer starts a ledger. The caller closes it.
 func NewServer() *Server {
-	s := &Server{view: 2, Pending: 0, Loading: 1, Page: 3, asked: map[string]int{}}
+	s := &Server{view: 2, Pending: 0, Loading: 1, Page: 1000, Collections: 5000, asked: map[string]int{}, known: map[string]bool{}}
 	from := time.Now().Add(-time.Minute)
 	s.service = serviceCertificate(newKey(), from)
 	s.endorse(from)
@@ -250,6 +254,7 @@ func answer(w http.ResponseWriter, v any) {
 }
 
 func fail(w http.ResponseWriter, status int, code string) {
+	w.Header().Del("x-ms-ccf-transaction-id")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": code, "message": "said by the emulator"}})

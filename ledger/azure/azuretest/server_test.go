@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,67 @@ func TestReceiptsVerify(t *testing.T) {
 	}
 }
 
+// A page covers a stretch of the ledger, whoever's entries are in it.
+func TestPagesOfOthers(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.s.Set(func(s *azuretest.Server) { s.Loading, s.Page = 0, 2 })
+	for _, collection := range []string{"mine", "others", "others", "mine"} { // at 2, 4, 6 and 8, each with a signature behind it
+		c.s.Put(collection, "x")
+	}
+	path, got := "/app/transactions?"+version+"&collectionId=mine", []int{}
+	for path != "" {
+		var page struct {
+			Entries []json.RawMessage
+			Next    string `json:"nextLink"`
+		}
+		_, _, b := c.do("GET", path, "")
+		if err := json.Unmarshal(b, &page); err != nil {
+			t.Fatal(err)
+		}
+		path = page.Next
+		got = append(got, len(page.Entries))
+	}
+	if want := []int{1, 0, 0, 1, 0}; !slices.Equal(got, want) {
+		t.Errorf("entries a page: %v, want %v", got, want)
+	}
+}
+
+// What does not fit is refused, with the documented codes, and nothing is written.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.s.Set(func(s *azuretest.Server) { s.Collections = 1 })
+	c.s.Put("c", "x")
+	at := c.s.Committed()
+	post := func(collection string, size int) string {
+		t.Helper()
+		status, _, b := c.do("POST", "/app/transactions?"+version+"&collectionId="+collection, `{"contents":"`+strings.Repeat("x", size)+`"}`)
+		var e struct{ Error struct{ Code string } }
+		if err := json.Unmarshal(b, &e); err != nil || status != http.StatusOK && status != http.StatusBadRequest {
+			t.Fatal(status, string(b))
+		}
+		return e.Error.Code
+	}
+	for _, w := range []struct {
+		collection string
+		size       int
+		code       string
+	}{
+		{"c", 8193, "EntrySizeCapacityExceeded"}, {"d", 1, "CollectionCapacityExceeded"}, {strings.Repeat("e", 257), 1, "CollectionIdTooLong"},
+	} {
+		if got := post(w.collection, w.size); got != w.code {
+			t.Errorf("%.10s, %d bytes: %q, want %q", w.collection, w.size, got, w.code)
+		}
+	}
+	if c.s.Committed() != at {
+		t.Error("something was written")
+	}
+	if a, b := post("c", 8192), post("", 1); a != "" || b != "" {
+		t.Error(a, b)
+	}
+}
+
 // The shapes that the documentation and recordings of the real service have.
 func TestDocumentedShapes(t *testing.T) {
 	t.Parallel()
@@ -92,6 +154,10 @@ func TestDocumentedShapes(t *testing.T) {
 	status, header, b := c.do("POST", "/app/transactions?"+version+"&collectionId=132", `{"contents":"x"}`)
 	if id := header.Get("x-ms-ccf-transaction-id"); status != http.StatusOK || id != "2.2" || strings.TrimSpace(string(b)) != `{"collectionId":"132"}` {
 		t.Fatal(status, id, string(b))
+	}
+	if status, header, b := c.do("GET", "/app/transactions/2.2/receipt?"+version, ""); status != http.StatusNotAcceptable ||
+		!strings.Contains(string(b), "UncommittedLedgerEntry") || header.Get("x-ms-ccf-transaction-id") != "" {
+		t.Fatal(status, header, string(b))
 	}
 	want("/app/transactions/2.2/status?"+version, `{"state":"Pending","transactionId":"2.2"}`)
 	want("/app/transactions/2.2/status?"+version, `{"state":"Committed","transactionId":"2.2"}`)

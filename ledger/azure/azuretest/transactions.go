@@ -12,6 +12,10 @@ import (
 // defaultCollection is where entries without a collection ID go.
 const defaultCollection = "subledger:0"
 
+// maxContents is how many bytes an entry's contents may have (Microsoft, "Azure confidential
+// ledger limits"; 256 for a collection ID).
+const maxContents = 8 << 10
+
 func collectionOf(r *http.Request) string {
 	if id := r.URL.Query().Get("collectionId"); id != "" {
 		return id
@@ -27,6 +31,17 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil || json.Unmarshal(data, &body) != nil || body.Contents == nil {
 		fail(w, http.StatusBadRequest, "InvalidInput")
+		return
+	}
+	switch {
+	case len(*body.Contents) > maxContents:
+		fail(w, http.StatusBadRequest, "EntrySizeCapacityExceeded")
+		return
+	case len(collectionOf(r)) > 256:
+		fail(w, http.StatusBadRequest, "CollectionIdTooLong")
+		return
+	case collectionOf(r) != defaultCollection && !s.known[collectionOf(r)] && len(s.known) >= s.Collections:
+		fail(w, http.StatusBadRequest, "CollectionCapacityExceeded")
 		return
 	}
 	fault := NoFault
@@ -107,6 +122,10 @@ func (s *Server) one(w http.ResponseWriter, id, what, version string) {
 		answer(w, map[string]any{"state": state, "transactionId": id})
 		return
 	}
+	if what == "receipt" && t.sequence > s.committed {
+		fail(w, http.StatusNotAcceptable, "UncommittedLedgerEntry")
+		return
+	}
 	loading := t.sequence > s.committed || t.asks > 0
 	t.asks--
 	switch {
@@ -180,15 +199,14 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	entries, next := []any{}, ""
+	if behind := max(from, 1) + s.Page; behind <= to {
+		next = nextLink(r.URL.Path, q, s.transactions[behind-1].id())
+		to = behind - 1
+	}
 	for _, t := range all {
-		if t.sequence < from || t.sequence > to {
-			continue
+		if t.sequence >= from && t.sequence <= to {
+			entries = append(entries, t.json())
 		}
-		if len(entries) == s.Page {
-			next = nextLink(r.URL.Path, q, t.id())
-			break
-		}
-		entries = append(entries, t.json())
 	}
 	if s.Reversed {
 		for i, j := 0, len(entries)-1; i < j; i, j = i+1, j-1 {
