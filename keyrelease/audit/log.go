@@ -59,17 +59,16 @@ type Log struct {
 
 	mu      sync.Mutex
 	waiting []*pending // guarded by mu
-	newest  Head       // guarded by mu; changed with writing held too
+	newest  Head       // guarded by mu; changed by who writes
 
-	writing    sync.Mutex // guards the rest
+	turn       chan struct{} // full while somebody writes; guards the rest
 	file, head disk
 	broken     error // why nothing is written any more
 }
 
 type pending struct {
 	record Record
-	done   bool // guarded by Log.writing, as is err
-	err    error
+	done   chan error // has room for how it ended
 }
 
 // Open opens the log in a folder, or begins one, with a key of its own, where none of
@@ -82,7 +81,7 @@ func Open(dir string) (*Log, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	l := &Log{path: filepath.Join(dir, FileName), now: time.Now}
+	l := &Log{path: filepath.Join(dir, FileName), now: time.Now, turn: make(chan struct{}, 1)}
 	if err := begin(dir); err != nil {
 		return nil, err
 	}
@@ -207,28 +206,31 @@ func (l *Log) PublicKey() ed25519.PublicKey { return l.key.Public().(ed25519.Pub
 // must not happen: [ErrFull], [ErrChanged], [ErrBroken], [os.ErrClosed].
 func (l *Log) Append(r Record) error {
 	r.clean()
-	p := &pending{record: r}
+	p := &pending{record: r, done: make(chan error, 1)}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, p)
 	l.mu.Unlock()
 
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if p.done {
-		return p.err // by another, while this one waited
+	select {
+	case err := <-p.done: // another wrote it
+		return err
+	case l.turn <- struct{}{}:
 	}
+	defer func() { <-l.turn }()
 	l.mu.Lock()
 	batch := l.waiting
 	l.waiting = nil
 	l.mu.Unlock()
-	err := l.write(batch)
-	for _, p := range batch {
-		p.done, p.err = true, err
+	if len(batch) > 0 { // else another wrote it just now
+		err := l.write(batch)
+		for _, p := range batch {
+			p.done <- err
+		}
 	}
-	return err
+	return <-p.done
 }
 
-// write is called with writing held.
+// write is called by who has the turn.
 func (l *Log) write(batch []*pending) error {
 	if l.broken != nil {
 		return l.broken
@@ -326,8 +328,8 @@ func (l *Log) Page(offset int64, nonce []byte) ([]byte, *Head, error) {
 
 // Close ends the log: [Log.Append] fails afterwards.
 func (l *Log) Close() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
 	if l.broken == nil {
 		l.broken = fmt.Errorf("the audit log: %w", os.ErrClosed)
 	}
