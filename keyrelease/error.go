@@ -107,10 +107,12 @@ func next(step Step, status int) string {
 		return "the bearer token's audience: https://vault.azure.net for Key Vault, https://managedhsm.azure.net for a Managed HSM"
 	case status == http.StatusForbidden && step == StepRelease:
 		return "the release policy: compare host data, measurement and authority (key_service.attestation) with the evidence; on Azure also the identity's role, scoped to the key: Managed HSM Crypto Service Release User"
+	case status == http.StatusForbidden && step == StepAttest:
+		return "key_service.attestation: whom that service answers, by its network rules and its own policy"
 	case status == http.StatusForbidden:
-		return "on Azure, the identity's role must also allow to list the key's versions"
+		return "on Azure, the identity's role must also allow to list the key's versions, and a new Managed HSM must be activated first"
 	case status == http.StatusNotFound && step == StepAttest:
-		return "key_service.attestation: the endpoint does not know SEV-SNP attestation"
+		return "key_service.attestation: the endpoint does not know attestation of this platform"
 	case status == http.StatusNotFound:
 		return "key_service.key and key_service.vault; a new Managed HSM must be activated first (download its security domain)"
 	case status == http.StatusTooManyRequests:
