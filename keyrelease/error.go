@@ -101,16 +101,16 @@ func refuse(reason Reason, format string, args ...any) *Error {
 // next says what a person should look at, by step and status.
 func next(step Step, status int) string {
 	switch {
+	case status == http.StatusForbidden && step == StepAttest:
+		return "key_service.attestation: whom that service answers, by its network rules and its own policy"
 	case status == http.StatusUnauthorized && step == StepRelease:
 		return "the attestation token was not accepted (clock, or another authority than the vault trusts); on Azure also the bearer token's audience: https://vault.azure.net for Key Vault, https://managedhsm.azure.net for a Managed HSM"
 	case status == http.StatusUnauthorized:
 		return "the bearer token's audience: https://vault.azure.net for Key Vault, https://managedhsm.azure.net for a Managed HSM"
 	case status == http.StatusForbidden && step == StepRelease:
 		return "the release policy: compare host data, measurement and authority (key_service.attestation) with the evidence; on Azure also the identity's role, scoped to the key: Managed HSM Crypto Service Release User"
-	case status == http.StatusForbidden && step == StepAttest:
-		return "key_service.attestation: whom that service answers, by its network rules and its own policy"
 	case status == http.StatusForbidden:
-		return "on Azure, the identity's role must also allow to list the key's versions, and a new Managed HSM must be activated first"
+		return "on Azure, the identity's role must also allow to list the key's versions"
 	case status == http.StatusNotFound && step == StepAttest:
 		return "key_service.attestation: the endpoint does not know attestation of this platform"
 	case status == http.StatusNotFound:

@@ -52,7 +52,7 @@ func TestStatuses(t *testing.T) {
 		{"/SevSnpVm", 500, StepAttest, ReasonService, attempts, ""},
 		{"/SevSnpVm", 302, StepAttest, ReasonService, 1, ""},
 		{"/versions", 401, StepList, ReasonUnauthorized, 1, "bearer token's audience,https://vault.azure.net,https://managedhsm.azure.net"},
-		{"/versions", 403, StepList, ReasonForbidden, 1, "role,list,activated"},
+		{"/versions", 403, StepList, ReasonForbidden, 1, "role,list"},
 		{"/versions", 404, StepList, ReasonNotFound, 1, "key_service.key,key_service.vault,activated,security domain"},
 		{"/versions", 429, StepList, ReasonThrottled, attempts, "wait,fewer enclaves"},
 		{"/release", 401, StepRelease, ReasonUnauthorized, 2, "attestation token,clock,authority,bearer token's audience,https://managedhsm.azure.net"}, // once more with a new token
