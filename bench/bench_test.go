@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/passclave/passclave/attestation"
 	"github.com/passclave/passclave/attestation/simtee/intel"
+	"github.com/passclave/passclave/wire"
 )
 
 // BenchmarkAssertion is an assertion through host and enclave in one process, from
@@ -124,5 +126,23 @@ func TestQuantiles(t *testing.T) {
 	}
 	if p := quantile(v, 0.9); p != 10 {
 		t.Errorf("p90 %v", p)
+	}
+}
+
+// A start is measured by who answers what the enclave asks of its host meanwhile.
+func TestAskStatus(t *testing.T) {
+	t.Parallel()
+	host, enclave := net.Pipe()
+	t.Cleanup(func() { host.Close(); enclave.Close() })
+	go func() {
+		asked, _ := wire.ReadFrame(enclave)
+		enclave.Write(wire.Frame{Call: 1, Kind: wire.FrameLineage, Body: wire.Marshal(wire.Lineage{KEK: "v1"})}.Append(nil))
+		answered, _ := wire.ReadFrame(enclave)
+		ready := wire.Status{Ready: answered.Kind == wire.FrameAnswer && answered.Call == 1}
+		enclave.Write(wire.Frame{Call: asked.Call, Kind: wire.FrameReply, Body: wire.Marshal(wire.Result{Value: wire.Marshal(ready)})}.Append(nil))
+	}()
+	host.SetDeadline(time.Now().Add(10 * time.Second))
+	if status, err := askStatus(host, 7); err != nil || !status.Ready {
+		t.Errorf("%+v, %v", status, err)
 	}
 }

@@ -101,6 +101,8 @@ func refuse(reason Reason, format string, args ...any) *Error {
 // next says what a person should look at, by step and status.
 func next(step Step, status int) string {
 	switch {
+	case status == http.StatusForbidden && step == StepAttest:
+		return "key_service.attestation: whom that service answers, by its network rules and its own policy"
 	case status == http.StatusUnauthorized && step == StepRelease:
 		return "the attestation token was not accepted (clock, or another authority than the vault trusts); on Azure also the bearer token's audience: https://vault.azure.net for Key Vault, https://managedhsm.azure.net for a Managed HSM"
 	case status == http.StatusUnauthorized:
@@ -110,7 +112,7 @@ func next(step Step, status int) string {
 	case status == http.StatusForbidden:
 		return "on Azure, the identity needs a second role, to list the key's versions: Managed HSM Crypto Auditor, or Key Vault Reader"
 	case status == http.StatusNotFound && step == StepAttest:
-		return "key_service.attestation: the endpoint does not know SEV-SNP attestation"
+		return "key_service.attestation: the endpoint does not know attestation of this platform"
 	case status == http.StatusNotFound:
 		return "key_service.key and key_service.vault; a new Managed HSM must be activated first (download its security domain)"
 	case status == http.StatusTooManyRequests:

@@ -43,19 +43,23 @@ func TestStatuses(t *testing.T) {
 		step     Step
 		reason   Reason
 		requests int
+		next     string // words of what to check next, parted by commas
 	}{
-		{"/SevSnpVm", 400, StepAttest, ReasonService, 1},
-		{"/SevSnpVm", 404, StepAttest, ReasonNotFound, 1},
-		{"/SevSnpVm", 429, StepAttest, ReasonThrottled, attempts},
-		{"/SevSnpVm", 500, StepAttest, ReasonService, attempts},
-		{"/SevSnpVm", 302, StepAttest, ReasonService, 1},
-		{"/versions", 401, StepList, ReasonUnauthorized, 1},
-		{"/versions", 403, StepList, ReasonForbidden, 1},
-		{"/versions", 404, StepList, ReasonNotFound, 1},
-		{"/release", 401, StepRelease, ReasonUnauthorized, 2}, // once more with a new token
-		{"/release", 403, StepRelease, ReasonForbidden, 1},
-		{"/release", 404, StepRelease, ReasonNotFound, 1},
-		{"/release", 307, StepRelease, ReasonService, 1},
+		{"/SevSnpVm", 400, StepAttest, ReasonService, 1, "certificates,simulat"},
+		{"/SevSnpVm", 403, StepAttest, ReasonForbidden, 1, "key_service.attestation"},
+		{"/SevSnpVm", 404, StepAttest, ReasonNotFound, 1, "key_service.attestation"},
+		{"/SevSnpVm", 429, StepAttest, ReasonThrottled, attempts, "wait,fewer enclaves"},
+		{"/SevSnpVm", 500, StepAttest, ReasonService, attempts, ""},
+		{"/SevSnpVm", 302, StepAttest, ReasonService, 1, ""},
+		{"/versions", 401, StepList, ReasonUnauthorized, 1, "bearer token's audience,https://vault.azure.net,https://managedhsm.azure.net"},
+		{"/versions", 403, StepList, ReasonForbidden, 1, "role,list"},
+		{"/versions", 404, StepList, ReasonNotFound, 1, "key_service.key,key_service.vault,activated,security domain"},
+		{"/versions", 429, StepList, ReasonThrottled, attempts, "wait,fewer enclaves"},
+		{"/release", 401, StepRelease, ReasonUnauthorized, 2, "attestation token,clock,authority,bearer token's audience,https://managedhsm.azure.net"}, // once more with a new token
+		{"/release", 403, StepRelease, ReasonForbidden, 1, "release policy,host data,measurement,key_service.attestation,role"},
+		{"/release", 404, StepRelease, ReasonNotFound, 1, "key_service.key,activated"},
+		{"/release", 429, StepRelease, ReasonThrottled, attempts, "wait,fewer enclaves"},
+		{"/release", 307, StepRelease, ReasonService, 1, ""},
 	} {
 		v := newVault(t, "a1")
 		v.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -77,9 +81,15 @@ func TestStatuses(t *testing.T) {
 		if e.RequestID != "service-id" || e.ClientRequestID == "" || e.Code != "Code" || len(e.Message) > 1000 {
 			t.Errorf("%s %d: %+v", c.suffix, c.status, e)
 		}
-		hint := c.status == 401 || c.status == 403 || c.status == 404 || c.status == 429
-		if hint && e.Next == "" {
-			t.Errorf("%s %d: nothing to check next", c.suffix, c.status)
+		for _, words := range strings.Split(c.next, ",") {
+			if !strings.Contains(e.Next, words) {
+				t.Errorf("%s %d: next is %q, without %q", c.suffix, c.status, e.Next, words)
+			}
+		}
+		for _, said := range []string{"service-id", e.ClientRequestID, e.Next} { // what a person reads
+			if !strings.Contains(err.Error(), said) {
+				t.Errorf("%s %d: %q is not in %v", c.suffix, c.status, said, err)
+			}
 		}
 		if n := v.asked(c.suffix); n != c.requests || v.asked("/elsewhere") != 0 {
 			t.Errorf("%s %d: %d requests, want %d; %d to where it redirects", c.suffix, c.status, n, c.requests, v.asked("/elsewhere"))

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -257,3 +258,18 @@ var strangersRSA = sync.OnceValue(func() *rsa.PublicKey {
 	}
 	return &k.PublicKey
 })
+
+// The emulator is not written from the client's code, nor does it use it: two that share a
+// mistake would agree.
+func TestWrittenFromTheDocuments(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range strings.FieldsSeq(string(out)) {
+		if strings.Contains(p, "passclave/keyrelease") && !strings.HasSuffix(p, "/azuretest") {
+			t.Errorf("the emulator uses %s", p)
+		}
+	}
+}

@@ -87,6 +87,10 @@ func TestAttestRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keyJSON, err := json.Marshal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := h.attest(t, of(goodRuntime())); err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +99,10 @@ func TestAttestRefuses(t *testing.T) {
 		want error
 	}{
 		"client evidence": {of(clientRuntime(t)), errPurpose},
+		"client evidence whose nonce closes its quotes": {of(append(bytes.TrimSuffix(clientRuntime(t), []byte("}")),
+			`,"nonce":"AA","keys":[`+string(keyJSON)+`],"x":"AA"}`...)), errGenuine},
+		"and is of purpose release then": {of(append(bytes.TrimSuffix(clientRuntime(t), []byte("}")),
+			`,"nonce":"AA","purpose":"release","keys":[`+string(keyJSON)+`]}`...)), errGenuine},
 		"other runtime data": {change(func(a *azure.AttestRequest) {
 			a.RuntimeData.Data = runtime(attestation.PurposeRelease, rsaKey(&testRSA().PublicKey))
 		}), errGenuine},

@@ -83,7 +83,7 @@ func TestRefusals(t *testing.T) {
 		body   string
 	}{
 		"no identity":    {http.StatusBadRequest, `{"error":"invalid_request"}`},
-		"redirect":       {http.StatusFound, documented("3599")},
+		"another status": {http.StatusAccepted, documented("3599")},
 		"not JSON":       {http.StatusOK, "eyJ0-secret"},
 		"no token":       {http.StatusOK, `{"expires_in":"3599","token_type":"Bearer"}`},
 		"no end":         {http.StatusOK, `{"access_token":"eyJ0-secret","token_type":"Bearer"}`},
@@ -96,5 +96,25 @@ func TestRefusals(t *testing.T) {
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the error holds the token: %v", name, err)
 		}
+	}
+}
+
+// Who answers by sending elsewhere gives no token, and nothing comes between by the environment.
+func TestNobodyElseIsAsked(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		fmt.Fprint(w, documented("3599"))
+	}))
+	t.Cleanup(elsewhere.Close)
+	metadata := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(metadata.Close)
+	i := New(metadata.URL, "", "https://ledger.example")
+	if token, err := i.Token(t.Context()); err == nil || token != "" || asked.Load() != 0 {
+		t.Errorf("%q, %v, asked elsewhere %d times", token, err, asked.Load())
+	}
+	if i.http.Transport.(*http.Transport).Proxy != nil {
+		t.Error("a proxy may come from the environment")
 	}
 }
