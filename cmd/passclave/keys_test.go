@@ -211,7 +211,33 @@ func TestKeysWrongUse(t *testing.T) {
 // What changes from one policy to the next is marked.
 func TestMarked(t *testing.T) {
 	t.Parallel()
-	if got := marked("a\nb\nb\nc\n", "a\nb\nd\n"); got != "  a\n  b\n+ d\n- b\n- c" {
-		t.Errorf("got %q", got)
+	for _, c := range [][3]string{
+		{"a\nb\nb\nc\n", "a\nb\nd\n", "  a\n  b\n+ d\n- b\n- c"},
+		{"a\nb\nc\n", "a\nx\nc\n", "  a\n+ x\n- b\n  c"},
+		{"a\na\n", "a\n", "  a\n- a"},
+		{"a\n", "a\na\n", "  a\n+ a"},
+		{"a\n", "a\n", "  a"},
+	} {
+		if got := marked(c[0], c[1]); got != c[2] {
+			t.Errorf("got %q, want %q", got, c[2])
+		}
+	}
+}
+
+// A policy of the same lines in another order may let in anybody.
+func TestMovedClauseIsMarked(t *testing.T) {
+	t.Parallel()
+	const measurement, either = `{"claim":"x-ms-sevsnpvm-launchmeasurement","equals":"11"},`, `{"anyOf":[`
+	policy := func(lines ...string) string {
+		text := `{"version":"1.0.0","anyOf":[{"authority":"https://a.test","allOf":[` + "\n" + strings.Join(lines, "\n") + "\n" +
+			`{"claim":"a","equals":1},` + "\n" + `{"claim":"b","equals":1}` + "\n]}\n]}]}\n"
+		if _, err := releasepolicy.Parse([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	got := marked(policy(measurement, either), policy(either, measurement))
+	if !strings.Contains(got, "\n+ "+either) || !strings.Contains(got, "\n- "+measurement) {
+		t.Errorf("got %s", got)
 	}
 }

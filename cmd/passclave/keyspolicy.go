@@ -159,30 +159,29 @@ is in force, and asks. What is approved is exactly what is shown: the broker ref
 	return c
 }
 
-// marked is a text with what it has and the one before had not marked by +, and what
-// that had besides by -.
+// marked is a text with what stands between its first and its last difference from the one
+// before marked by +, and what stood there by -. Lines that only moved are a difference: they
+// may mean something else in another place.
 func marked(before, after string) string {
-	old := strings.Split(strings.TrimRight(before, "\n"), "\n")
-	left := map[string]int{}
-	for _, l := range old {
-		left[l]++
+	old, now := strings.Split(strings.TrimRight(before, "\n"), "\n"), strings.Split(strings.TrimRight(after, "\n"), "\n")
+	head, tail := 0, 0
+	for head < min(len(old), len(now)) && old[head] == now[head] {
+		head++
 	}
-	var b strings.Builder
-	for l := range strings.SplitSeq(strings.TrimRight(after, "\n"), "\n") {
-		mark := "+ "
-		if left[l] > 0 {
-			left[l]--
-			mark = "  "
-		}
-		b.WriteString(mark + l + "\n")
+	for tail < min(len(old), len(now))-head && old[len(old)-1-tail] == now[len(now)-1-tail] {
+		tail++
 	}
-	for _, l := range old {
-		if left[l] > 0 {
-			left[l]--
-			b.WriteString("- " + l + "\n")
+	var out []string
+	add := func(mark string, lines []string) {
+		for _, l := range lines {
+			out = append(out, mark+l)
 		}
 	}
-	return strings.TrimRight(b.String(), "\n")
+	add("  ", now[:head])
+	add("+ ", now[head:len(now)-tail])
+	add("- ", old[head:len(old)-tail])
+	add("  ", now[len(now)-tail:])
+	return strings.Join(out, "\n")
 }
 
 // operatorMade is the JSON of keys operator new.

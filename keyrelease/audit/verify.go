@@ -183,7 +183,12 @@ func verifyAgainst(log io.Reader, beside *Head, key ed25519.PublicKey, kept *Hea
 		return &Verified{Head: Head{Key: wire.Base64(key), Digest: firstPrevious}},
 			&BreakError{1, CheckKey, "the head that came with the log is of another key: the log is another, or was begun anew"}
 	}
-	return Verify(log, key, known, each)
+	v, err := Verify(log, key, known, each)
+	if err == nil && kept != nil && beside != nil && beside.Sequence < kept.Sequence {
+		// Kept in its place, it would let the log be cut down to it the next time.
+		err = &BreakError{beside.Sequence + 1, CheckHead, "the head that came with the log is an older one than the one that was kept: it was put back"}
+	}
+	return v, err
 }
 
 // ReadHead reads the head file of a folder.

@@ -148,6 +148,29 @@ func TestKeptHead(t *testing.T) {
 	}
 }
 
+// An older head, put back beside a log that is whole, would take the place of the kept one,
+// and the log could be cut down to it the next time.
+func TestOlderHeadBeside(t *testing.T) {
+	t.Parallel()
+	dir := written(t, 3)
+	older := read(t, dir, HeadName)
+	l := open(t, dir)
+	fill(t, l, 2)
+	check(t, l.Close())
+	kept, err := ReadHead(dir)
+	check(t, err)
+	none := func(*Record) error { return nil }
+	if _, _, err := VerifyFile(dir, nil, kept, none); err != nil {
+		t.Error(err)
+	}
+	write(t, dir, HeadName, older)
+	v, _, err := VerifyFile(dir, nil, kept, none)
+	wantBreak(t, err, 4, CheckHead)
+	if v.Head.Sequence != 5 {
+		t.Errorf("%d records hold", v.Head.Sequence)
+	}
+}
+
 // A log alone, without its head, cannot show that it was cut, and says so.
 func TestNoHeadBeside(t *testing.T) {
 	t.Parallel()

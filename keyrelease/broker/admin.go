@@ -312,7 +312,7 @@ func (b *Broker) adminApprove(r *request) (any, error) {
 	}
 	answer, err := b.carryOut(r, p)
 	if err == nil {
-		b.proposals.remove(p.ID)
+		b.proposals.settle(p.Key)
 	}
 	return answer, err
 }

@@ -322,6 +322,36 @@ func TestStaleProposals(t *testing.T) {
 	wantRefused(t, err, http.StatusConflict, "ProposalStale")
 }
 
+// Of several proposals the one that took effect ends the others: a policy that was replaced
+// does not come back by one operator's choice.
+func TestReplacedProposals(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	o := newOffice(t)
+	o.create(t, o.middling())
+	policy, err := o.alice.SetPolicy(ctx, keyName, o.loose())
+	must(t, err)
+	rotate, err := o.alice.Rotate(ctx, keyName, o.loose())
+	must(t, err)
+	better, err := o.alice.SetPolicy(ctx, keyName, o.strict())
+	must(t, err)
+	_, err = o.alice.Create(ctx, "other", o.strict(), false)
+	must(t, err)
+	another, err := o.alice.SetPolicy(ctx, "other", o.middling())
+	must(t, err)
+	_, err = o.bob.Approve(ctx, better.Proposal)
+	must(t, err)
+	for _, p := range []*operator.Outcome{policy, rotate} {
+		_, err := o.bob.Approve(ctx, p.Proposal)
+		wantRefused(t, err, http.StatusNotFound, "ProposalNotFound")
+	}
+	if got := o.policies(t); len(got) != 1 || got[0] != string(o.strict()) {
+		t.Errorf("the policies are %q", got)
+	}
+	_, err = o.bob.Approve(ctx, another.Proposal)
+	must(t, err)
+}
+
 // middling is a policy that is neither strict nor loose.
 func (h *harness) middling() []byte {
 	return releasepolicy.Require(h.url, map[string]any{"x-ms-attestation-type": "sevsnpvm"})

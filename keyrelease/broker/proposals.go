@@ -78,6 +78,14 @@ func (p *proposals) remove(id string) {
 	p.list = slices.DeleteFunc(p.list, func(x operator.Proposal) bool { return x.ID == id })
 }
 
+// settle ends all proposals of a key once one of them took effect: what else waited was
+// proposed before that, and could undo it by one operator's choice.
+func (p *proposals) settle(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = slices.DeleteFunc(p.list, func(x operator.Proposal) bool { return x.Key == key })
+}
+
 // approvable refuses an approval that is not another operator's, or not of this proposal.
 func approvable(p *operator.Proposal, by *operator.Operator, digest, broker string) error {
 	switch {

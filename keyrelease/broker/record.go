@@ -15,7 +15,7 @@ import (
 	"github.com/passclave/passclave/keyrelease/releasepolicy"
 )
 
-// Refusals of those who showed neither genuine evidence nor an operator's key are recorded
+// Refusals of those who showed neither evidence that got a token nor an operator's key are recorded
 // this often; the rest is counted. Otherwise anybody could fill the disk, and a full disk
 // releases nothing.
 const (
@@ -51,7 +51,8 @@ func (b *Broker) record(r *request, outcome error) error {
 			record.Outcome = audit.Failed
 		}
 	}
-	if stranger := record.Evidence == nil && record.Operator == nil; stranger {
+	// Evidence that is refused as such may be anybody's to show: clients' is public.
+	if stranger := record.Kind == audit.KindAttest || record.Evidence == nil && record.Operator == nil; stranger {
 		if !b.strangers.Allow() {
 			b.leftOut.Add(1)
 			return nil

@@ -221,6 +221,28 @@ func TestStrangersAreCounted(t *testing.T) {
 	}
 }
 
+// What an enclave shows to clients anybody can show here: its refusal is a stranger's.
+func TestClientsEvidenceIsAStrangers(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.strangers.SetLimit(0)
+	data := clientRuntime(t)
+	body, err := json.Marshal(attestBody(t, good.evidence(data), data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked = 2 * strangersBurst
+	for range asked {
+		if status, code := h.post(t, azure.AttestSNPPath+"?api-version=2022-08-01", string(body)); status != http.StatusBadRequest || code != "InvalidParameter" {
+			t.Fatalf("got %d %s", status, code)
+		}
+	}
+	got := h.records(t)
+	if len(got) != strangersBurst || got[0].Evidence == nil || h.leftOut.Load() != asked-strangersBurst {
+		t.Errorf("%d records, %d counted of %d", len(got), h.leftOut.Load(), asked)
+	}
+}
+
 // The words of a full disk reach who asks.
 func TestUnrecordedSaysWhy(t *testing.T) {
 	t.Parallel()

@@ -148,7 +148,6 @@ func (x *session) replace(r *record, change func(*metadata) error) error {
 
 func (x *session) write(m *metadata) error {
 	_, err := x.CreateObject(x.handle, append(dataOf(m.Name),
-		p11.NewAttribute(p11.CKA_PRIVATE, true),
 		p11.NewAttribute(p11.CKA_MODIFIABLE, false),
 		p11.NewAttribute(p11.CKA_VALUE, m.encode()),
 	))
@@ -157,11 +156,14 @@ func (x *session) write(m *metadata) error {
 
 const application = "passclave key version"
 
-// ours is the template of all data objects of this package, dataOf that of a key's.
+// ours is the template of all data objects of this package, dataOf that of a key's. They are
+// private: what is not, a session without PIN could have made, and with SoftHSM whoever may
+// write its files.
 func ours() []*p11.Attribute {
 	return []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_DATA),
 		p11.NewAttribute(p11.CKA_TOKEN, true),
+		p11.NewAttribute(p11.CKA_PRIVATE, true),
 		p11.NewAttribute(p11.CKA_APPLICATION, application),
 	}
 }

@@ -4,11 +4,13 @@ package pkcs11
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -233,7 +235,7 @@ func TestDamagedData(t *testing.T) {
 	} {
 		var planted p11.ObjectHandle
 		err := s.do(t.Context(), false, func(x *session) (err error) {
-			planted, err = x.CreateObject(x.handle, append(dataOf("kek"), p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_VALUE, value)))
+			planted, err = x.CreateObject(x.handle, append(dataOf("kek"), p11.NewAttribute(p11.CKA_VALUE, value)))
 			return err
 		})
 		if err != nil {
@@ -371,5 +373,59 @@ func TestSameRevision(t *testing.T) {
 	}
 	if n := data(t, s); n != 1 {
 		t.Errorf("%d data objects", n)
+	}
+}
+
+// Whoever has no PIN makes no version and no key, and takes none away: what is not private is
+// nobody's word. Any session may make such objects, and with SoftHSM whoever may write its files.
+func TestPlantedWithoutPIN(t *testing.T) {
+	t.Parallel()
+	k, s, v := made(t)
+	before := kek(t, s, v.ID)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := hex.DecodeString(v.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := metadata{Format: metadataFormat, Name: "kek", ID: v.ID, Revision: 9, Created: v.Created, Enabled: true, Policy: policy("anybody")}
+	added := other
+	added.ID, added.Created = strings.Repeat("0", 32), v.Created+1
+	kept, public := p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_PRIVATE, false)
+
+	f := k.newFaulty(t) // without faults, and without a login
+	if err := f.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	slot, _, err := findToken(f, k.label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := f.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, template := range [][]*p11.Attribute{
+		{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_DATA), kept, public, p11.NewAttribute(p11.CKA_APPLICATION, application), p11.NewAttribute(p11.CKA_LABEL, "kek"), p11.NewAttribute(p11.CKA_VALUE, other.encode())},
+		{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_DATA), kept, public, p11.NewAttribute(p11.CKA_APPLICATION, application), p11.NewAttribute(p11.CKA_LABEL, "kek"), p11.NewAttribute(p11.CKA_VALUE, added.encode())},
+		{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_AES), kept, public, p11.NewAttribute(p11.CKA_LABEL, "kek"), p11.NewAttribute(p11.CKA_ID, raw),
+			p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, true), p11.NewAttribute(p11.CKA_VALUE, make([]byte, keySize))},
+	} {
+		if _, err := f.CreateObject(handle, template); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Finalize(); err != nil {
+		t.Fatal(err)
+	}
+
+	s = k.open(t)
+	all, err := s.Versions(t.Context(), "kek")
+	if err != nil || len(all) != 1 || all[0].ID != v.ID || !bytes.Equal(all[0].Policy, v.Policy) {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if kek(t, s, v.ID) != before {
+		t.Error("another key is wrapped")
 	}
 }

@@ -155,7 +155,7 @@ func (x *session) key(name, id string) (p11.ObjectHandle, error) {
 	if err != nil {
 		return 0, err
 	}
-	objects, err := x.find(append(template, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY)))
+	objects, err := x.find(append(template, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_PRIVATE, true)))
 	if err != nil {
 		return 0, err
 	}
