@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -225,6 +226,8 @@ func TestResealOneAtATime(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t, 3)
 	entered, free := make(chan struct{}, 8), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(release)
 	o.rewrap = func(q *wire.Rewrap, _ *wire.Rewrapped) *wire.Result {
 		if len(q.Accounts) > 0 {
 			entered <- struct{}{}
@@ -238,7 +241,9 @@ func TestResealOneAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-entered
-	second, err := o.post(t.Context())
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	second, err := o.post(soon)
 	if err != nil || second.StatusCode != http.StatusConflict {
 		t.Fatalf("%v, %v", second, err)
 	}
@@ -258,7 +263,7 @@ func TestResealOneAtATime(t *testing.T) {
 			t.Fatal("it goes on for nobody")
 		}
 	}
-	close(free)
+	release()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		answer, err := o.post(t.Context())
 		if err != nil {

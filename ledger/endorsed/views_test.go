@@ -74,7 +74,7 @@ func TestForgedView(t *testing.T) {
 		v := s.World.View().Next([]endorsement.Group{s.Fresh(3)})
 		s.Chain.Links = append(s.Chain.Links, endorsement.Link{View: v.Encode(), Finalised: words(s, v)})
 		if _, err := s.enclave().read(); wire.CodeOf(err) != wire.CodeView {
-			t.Errorf("%s: %v", name, err)
+			t.Fatalf("%s: %v", name, err)
 		}
 	}
 }

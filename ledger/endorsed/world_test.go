@@ -33,7 +33,7 @@ func newService(t testing.TB, sizes ...int) *service {
 
 func newGenesis(t testing.TB, keys *ledgertest.Keys, number uint64, sizes ...int) *service {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+2**soakTime)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second+2**soakTime)
 	t.Cleanup(cancel)
 	s := &service{World: endorsedtest.NewGenesis(t, keys, number, sizes...), t: t, ctx: ctx, keys: keys}
 	rand.Read(s.account[:])
