@@ -131,8 +131,10 @@ func TestLargeFrame(t *testing.T) {
 	address := serve(t, newWorld(t).endorser(), nil)
 	c := endorser.NewClient(dial(t, address))
 	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for range 20 { // more than there are places
-		_, err := c.Call(context.Background(), wire.FrameIntroduce, make([]byte, 1<<20))
+		_, err := c.Call(ctx, wire.FrameIntroduce, make([]byte, 1<<20))
 		wantCode(t, err, wire.CodeView)
 	}
 }
