@@ -67,11 +67,11 @@ func sentence(c wire.Code) string { return firstOf(sentences[c], string(c)) }
 
 // remedies say what a person can do about a refusal.
 var remedies = map[wire.Code]string{
-	wire.CodeUnavailable:    "is the service running? What became of a change shows at the next sync",
+	wire.CodeUnavailable:    "is the service running, and a majority of its ledger's endorsers if it has some (its operator looks at `passclave ledger status`)? What became of a change shows at the next sync",
 	wire.CodeView:           "its operator looks at `passclave ledger status`",
 	wire.CodeUnsealedAnswer: "the host answered by itself, in the clear; it is not believed. Try again",
 	wire.CodeSealed:         "its operator looks at /readyz",
-	wire.CodePolicy:         "the enclave is genuine, but not one that your trust policy names: `passclave verify` shows every check",
+	wire.CodePolicy:         "the enclave is genuine, but not one that your trust policy names: `passclave verify` shows every check. Where its operator announced a change and you have the new policy: `passclave policy pin FILE`",
 	wire.CodeEvidence:       "`passclave verify` shows every check",
 	wire.CodePINLocked:      "type `passclave pin set` on a trusted device: it unlocks",
 	wire.CodeChallenge:      "the same command again logs in anew",

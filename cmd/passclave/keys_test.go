@@ -224,6 +224,15 @@ func TestMarked(t *testing.T) {
 	}
 }
 
+// How a policy is laid out marks nothing, and hides nothing.
+func TestReadable(t *testing.T) {
+	t.Parallel()
+	one, two := readable([]byte(`{"version":"1.0.0","anyOf":[{"b":1}]}`)), readable([]byte("{\"version\":\"1.0.0\",\n\"anyOf\":[{ \"b\": 2 }]}\n"))
+	if got, want := marked(one, two), "  {\n    \"version\": \"1.0.0\",\n    \"anyOf\": [\n      {\n+       \"b\": 2\n-       \"b\": 1\n      }\n    ]\n  }"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // A policy of the same lines in another order may let in anybody.
 func TestMovedClauseIsMarked(t *testing.T) {
 	t.Parallel()

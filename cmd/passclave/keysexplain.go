@@ -34,6 +34,7 @@ type releaseExplained struct {
 	Notes      []string `json:"notes"`
 
 	verdict broker.Verdict
+	another bool // evidence that is not for releases: an enclave's would be judged so
 }
 
 // clause is one of a release policy, by its path: "anyOf[0].allOf[1]".
@@ -138,6 +139,7 @@ func (a *app) explainRelease(ctx context.Context, out *releaseExplained, p *rele
 		out.note("the authority is taken to be the one that the policy names")
 	}
 	if facts.RuntimeData == nil || facts.RuntimeData.Purpose != attestation.PurposeRelease {
+		out.another = true
 		out.note(`this evidence is not of purpose "release": the key service refuses it as such. What an enclave shows there has other runtime data and report data, and the same claims besides`)
 	}
 	claims, err := broker.Claims(facts, e.bundle.RuntimeData)
@@ -253,6 +255,9 @@ func printReleaseExplained(w io.Writer, e *releaseExplained) {
 	verdict := "REFUSED"
 	if e.Released {
 		verdict = "RELEASED"
+		if e.another {
+			verdict = "RELEASED to such an enclave, not for this evidence"
+		}
 	}
 	if e.Simulation {
 		verdict += ", SIMULATION"

@@ -311,7 +311,7 @@ func inspect(ctx context.Context, database string) (store.Inspector, error) {
 	}
 	i, err := sqlite.Inspect(database)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no database in %s: %w", database, err)
+		return nil, fmt.Errorf("there is no database in %s: %w; --state names the service's folder, --store another's database", database, err)
 	}
 	if err != nil {
 		return nil, err

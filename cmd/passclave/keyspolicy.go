@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +139,7 @@ is in force, and asks. What is approved is exactly what is shown: the broker ref
 			}
 			a.warn("%s proposes: %s, key %q, version %s; until %s. Release policy %s:", p.By.Name, p.Act, p.Key, strings.Join(p.Versions, ", "), moment(p.Expires), hashOf(p.Policy))
 			before := k.Versions[len(k.Versions)-1].Policy
-			a.warn("%s", marked(string(before), string(p.Policy)))
+			a.warn("%s", marked(readable(before), readable(p.Policy)))
 			for _, v := range k.Versions {
 				if !bytes.Equal(v.Policy, before) {
 					a.warn("This is compared with the newest version's policy; version %s has another in force: %s.", v.ID, short(hashOf(v.Policy)))
@@ -157,6 +158,16 @@ is in force, and asks. What is approved is exactly what is shown: the broker ref
 	f.addressFlags(c)
 	a.yesFlag(c)
 	return c
+}
+
+// readable is a policy with a line for each of its parts, however it was written. Order and
+// everything else stay.
+func readable(policy []byte) string {
+	var b bytes.Buffer
+	if json.Indent(&b, policy, "", "  ") != nil {
+		return string(policy)
+	}
+	return b.String()
 }
 
 // marked is a text with what stands between its first and its last difference from the one

@@ -74,6 +74,6 @@ func printResealed(w io.Writer, out *resealed) {
 	case out.Lineage:
 		fmt.Fprintln(w, "Nothing is left under an older version: it can be disabled once every enclave has the newest one.")
 	default:
-		fmt.Fprintln(w, "The host keeps nothing of versions before this one. If there are any, do not disable them: restart the enclave first, which leaves it there.")
+		fmt.Fprintln(w, "The host keeps nothing of versions before this one. If there are any (`passclave keys list`), do not disable them: restart the enclave first, which leaves it there.")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -32,6 +33,14 @@ database.`,
 // endorsersFlag is where a development stack keeps the file.
 func endorsersFlag(c *cobra.Command, file *string) {
 	c.Flags().StringVar(file, "endorsers", filepath.Join("state", "endorsers", "endorsers.json"), "`file` that names endorsers and views: the host's")
+}
+
+func readEndorsers(path string) (*endorsers.File, error) {
+	f, err := endorsers.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; --endorsers names the host's file: endorsers/endorsers.json in the folder of `passclave up`", err)
+	}
+	return f, err
 }
 
 // ledgerStatus is the JSON of ledger status.
@@ -106,7 +115,7 @@ func newestView(f *endorsers.File) (*endorsement.View, error) {
 }
 
 func statusOfLedger(ctx context.Context, path string) (*ledgerStatus, error) {
-	f, err := endorsers.ReadFile(path)
+	f, err := readEndorsers(path)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +195,7 @@ func printLedger(w io.Writer, s *ledgerStatus) {
 		fmt.Fprintln(w, "\nA majority of every group serves.")
 		return
 	}
-	fmt.Fprintln(w, "\nA group has no majority that serves: what its accounts need is refused. `passclave ledger view-change`\nreplaces members while a majority is there; without one, the next start founds a new genesis.")
+	fmt.Fprintln(w, "\nA group has no majority that serves: what its accounts need is refused. `passclave ledger view-change`\nreplaces members while a majority is there. Where it is lost for good, `passclave up --next-genesis` begins\nanew, and people's devices bring their accounts back: `passclave confirm`.")
 }
 
 // viewChanged is the JSON of ledger view-change.
@@ -238,7 +247,7 @@ func changeView(ctx context.Context, path, key, release string, addresses []stri
 	if err != nil {
 		return nil, err
 	}
-	f, err := endorsers.ReadFile(path)
+	f, err := readEndorsers(path)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func Sign(r *http.Request, broker string, body, challenge []byte, key ed25519.Pr
 
 var (
 	// ErrUnknown is returned for a request that no known operator signed.
-	ErrUnknown = errors.New("no operator's request")
+	ErrUnknown = errors.New("no operator whom the broker knows has signed it")
 	// ErrSignature is returned for a request in an operator's name that he did not sign: for
 	// this broker, path, body and challenge.
 	ErrSignature = errors.New("not signed by the operator for this broker, path, body and challenge")
