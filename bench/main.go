@@ -55,28 +55,18 @@ func main() {
 	case *plotted != "":
 		err = plotFile(*plotted)
 	case *only:
-		var rows []*result
-		rows, err = postgresRows(ctx)
-		printTable(os.Stdout, rows)
+		err = alone(postgresRows(ctx))
 	case *reseals:
-		var rows []*result
-		rows, err = resealRows(ctx)
-		printTable(os.Stdout, rows)
+		err = alone(resealRows(ctx))
 	case *released:
-		var rows []*result
-		rows, err = releaseRows(ctx)
-		printTable(os.Stdout, rows)
+		err = alone(releaseRows(ctx))
 	case *hsm:
 		var o *settings
 		if o, err = fromEnvironment(); err == nil {
-			var rows []*result
-			rows, err = softhsmRows(ctx, o)
-			printTable(os.Stdout, rows)
+			err = alone(softhsmRows(ctx, o))
 		}
 	case *ledgers:
-		var rows []*result
-		if rows, err = ledgerRows(ctx); err == nil {
-			printTable(os.Stdout, rows)
+		if err = alone(ledgerRows(ctx)); err == nil {
 			err = printMemory(os.Stdout)
 		}
 	default:
@@ -86,6 +76,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// alone prints rows that were measured without the others.
+func alone(rows []*result, err error) error {
+	if err == nil {
+		printTable(os.Stdout, rows)
+	}
+	return err
 }
 
 func plotFile(path string) error {

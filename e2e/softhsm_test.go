@@ -33,23 +33,29 @@ func needSoftHSM(t *testing.T) {
 	t.Logf("%s", library)
 }
 
-// The KEK in an HSM: the same service. The HSM goes away and comes back, the broker and
-// the enclave restart, the KEK rotates: nothing needs a hand.
-func TestSoftHSM(t *testing.T) {
-	t.Parallel()
+// newSoftHSM starts a service whose KEK is in SoftHSM. signs has its one passkey sign.
+func newSoftHSM(t *testing.T) (s *service, signs func()) {
+	t.Helper()
 	needSoftHSM(t)
-	s := newStackFounded(t, func(f *stack.Founding) { f.Keys = stack.KeysSoftHSM })
+	s = newStackFounded(t, func(f *stack.Founding) { f.Keys = stack.KeysSoftHSM })
 	laptop := s.enrolled("alice")
 	made, err := laptop.Create(t.Context(), site("in the HSM"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs := func() {
+	return s, func() {
 		t.Helper()
 		if _, err := laptop.Assert(t.Context(), client.AssertRequest{Handle: made.Handle}); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// The KEK in an HSM: the same service. The HSM goes away and comes back, the broker and
+// the enclave restart, the KEK rotates: nothing needs a hand.
+func TestSoftHSM(t *testing.T) {
+	t.Parallel()
+	s, signs := newSoftHSM(t)
 
 	// No key lies in the folder in the clear, and the PIN is in nobody's command line or log.
 	if _, err := os.Stat(filepath.Join(s.dir, "broker/keys.json")); !os.IsNotExist(err) {

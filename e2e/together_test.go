@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/passclave/passclave/client"
 	"github.com/passclave/passclave/development/stack"
 	"github.com/passclave/passclave/host/link"
 	"github.com/passclave/passclave/host/store/sqlite"
@@ -24,19 +23,7 @@ import (
 // and nobody lent them a hand. Who has it needs neither.
 func TestEnclavesStartTogether(t *testing.T) {
 	t.Parallel()
-	needSoftHSM(t)
-	s := newStackFounded(t, func(f *stack.Founding) { f.Keys = stack.KeysSoftHSM })
-	laptop := s.enrolled("alice")
-	made, err := laptop.Create(t.Context(), site("in the HSM"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signs := func() {
-		t.Helper()
-		if _, err := laptop.Assert(t.Context(), client.AssertRequest{Handle: made.Handle}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s, signs := newSoftHSM(t)
 	const several = 4
 
 	tokens, away := filepath.Join(s.dir, "broker/tokens"), filepath.Join(s.dir, "run/away")
